@@ -1,0 +1,117 @@
+"""`tfgrpo doctor`: looks at everything a run needs before it costs anything, and says what to do."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tfgrpo.cli import terminal
+from tfgrpo.config import Config, load_config
+from tfgrpo.distill import Prompts
+from tfgrpo.engine.dataset import load_dataset
+from tfgrpo.engine.providers import open_models
+from tfgrpo.engine.stop import StopSwitch
+from tfgrpo.errors import TfgrpoError
+from tfgrpo.types import Message, ModelRequest, Role, Struct
+from tfgrpo.verify import build_verifier
+
+#: Free bytes below which a run is likely to fill the disk.
+DISK_NEEDED = 1_000_000_000
+
+
+class Finding(Struct, frozen=True):
+    """One thing looked at: whether it is well, what was found, and what to do."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+def line(finding: Finding) -> str:
+    """A finding as a line."""
+    return f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.found}"
+
+
+def examine(path: Path, overrides: Mapping[str, Any]) -> list[Finding]:
+    """Look at a configuration and all it names; one test call of a few tokens is made per model."""
+    try:
+        config = load_config(path, dict(overrides))
+    except TfgrpoError as error:
+        return [Finding("configuration", False, error.message)]
+    findings = [Finding("configuration", True, f"{path} is valid")]
+    findings += _data(config)
+    findings += [_disk(), _descriptors(config)]
+    findings += terminal.run_job(lambda _stop: _models(config, _stop))
+    return findings
+
+
+def _data(config: Config) -> list[Finding]:
+    findings = []
+    for key, path in (("data.practice", config.data.practice), ("data.held_out", config.data.held_out)):
+        if path is not None:
+            try:
+                data = load_dataset(path, key=key)
+            except TfgrpoError as error:
+                findings.append(Finding(key, False, error.message))
+                continue
+            truths = sum(task.truth is not None for task in data.tasks)
+            found = f"{len(data.tasks):,} tasks, {truths:,} with a truth"
+            findings.append(Finding(key, truths > 0 or config.verifier.kind == "python", found))
+    for what, check in (
+        ("verifier", lambda: build_verifier(config.verifier)),
+        ("prompts", lambda: Prompts(config.distill.prompts)),
+    ):
+        try:
+            check()
+        except TfgrpoError as error:
+            findings.append(Finding(what, False, error.message))
+        else:
+            findings.append(Finding(what, True, "loads"))
+    return findings
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    found = f"{free / 1e9:,.1f} GB free here"
+    return Finding("disk", free >= DISK_NEEDED, found if free >= DISK_NEEDED else f"{found}; free some first")
+
+
+def _descriptors(config: Config) -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = config.limits.concurrency + 64
+    found = f"{soft:,} open files permitted, {needed:,} needed for limits.concurrency = {config.limits.concurrency}"
+    remedy = f"; run ulimit -n {needed}, or lower limits.concurrency"
+    return Finding("limits", soft >= needed, found if soft >= needed else found + remedy)
+
+
+async def _models(config: Config, _stop: StopSwitch) -> list[Finding]:
+    findings = []
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="tfgrpo-doctor-")))
+        try:
+            models = await open_models(config, stack, directory, terminal.Fetching())
+        except TfgrpoError as error:
+            return [Finding("model", False, error.message)]
+        seen: dict[int, None] = {}
+        for role in Role:
+            model = models[role]
+            if id(model) in seen:
+                continue
+            seen[id(model)] = None
+            endpoint = config.model.role(role)
+            request = ModelRequest((Message("user", "Answer with the word ready."),), max_tokens=8)
+            try:
+                reply = await model.complete(request, key="doctor")
+            except TfgrpoError as error:
+                findings.append(Finding(f"model of the {role}", False, error.message))
+                continue
+            said = " ".join(reply.choices[0].content.split())[:40]
+            where = endpoint.base_url or f"local:{endpoint.local}"
+            found = f"{endpoint.label} at {where} answers ({reply.usage.tokens} tokens: {said!r})"
+            findings.append(Finding(f"model of the {role}", True, found))
+    return findings

@@ -1,0 +1,108 @@
+"""One question to the distiller: rendered, constrained where the server can, parsed, repaired once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from tfgrpo.config import Config
+from tfgrpo.distill.prompts import Prompts
+from tfgrpo.errors import DistillError, TfgrpoError
+from tfgrpo.models.structured import StructuredOutputError, parse_json_object
+from tfgrpo.types import Choice, Message, ModelReply, ModelRequest
+
+T = TypeVar("T")
+
+#: Sends a request under a logical key; journaling, limits and retries are the engine's.
+Send = Callable[[str, ModelRequest], Awaitable[ModelReply]]
+
+UNREADABLE = (DistillError, StructuredOutputError)
+
+
+class Asker:
+    """Asks the distiller's questions.
+
+    Args:
+        send: sends a request under a logical key.
+        prompts: the prompt files in force.
+        config: the objective, whether grades may be shown, bounds, temperature and length.
+    """
+
+    def __init__(self, send: Send, prompts: Prompts, config: Config) -> None:
+        self._send = send
+        self._prompts = prompts
+        self._distill = config.distill
+        self._objective = config.practice.learning_objective
+        self.graded = config.practice.ground_truth
+        self.words = config.distill.experience_words
+
+    async def text(self, key: str, prompt: str, **values: object) -> str:
+        """Ask for free text.
+
+        Raises:
+            ModelError: the call failed.
+        """
+        reply = await self._send(key, self._request(prompt, values))
+        return reply.choices[0].content.strip()
+
+    async def structured(
+        self,
+        key: str,
+        prompt: str,
+        schema: dict[str, Any],
+        read: Callable[[Any], T],
+        *,
+        n: int = 1,
+        **values: object,
+    ) -> list[T]:
+        """Ask for JSON and read every answer; an unreadable one gets one repair round.
+
+        Args:
+            key: logical key; the repair of answer i goes under `<key>/repair/<i>`.
+            prompt: name of the prompt file.
+            schema: the JSON schema of the answer.
+            read: turns a decoded JSON value into what is wanted; raises DistillError with a reason.
+            n: how many answers.
+            values: the variables of the prompt.
+
+        Returns:
+            What could be read, in the order of the answers: at least one.
+
+        Raises:
+            DistillError: no answer could be read, not even after repair.
+            ModelError: a call failed.
+        """
+        request = msgspec.structs.replace(
+            self._request(prompt, values), n=n, response_schema=schema, schema_name=prompt
+        )
+        reply = await self._send(key, request)
+        results: list[T] = []
+        unreadable: list[tuple[int, Choice, TfgrpoError]] = []
+        for index, choice in enumerate(reply.choices):
+            try:
+                results.append(read(parse_json_object(choice.content)))
+            except UNREADABLE as error:
+                unreadable.append((index, choice, error))
+        if not results:  # one readable answer is enough: a repair costs more than a spare candidate is worth
+            index, choice, reason = unreadable[0]
+            repaired = await self._send(f"{key}/repair/{index}", self._repair(request, choice, reason))
+            try:
+                results.append(read(parse_json_object(repaired.choices[0].content)))
+            except UNREADABLE as error:
+                raise DistillError(f"The reply to {key} stayed unreadable: {error.message}") from None
+        return results
+
+    def _request(self, prompt: str, values: dict[str, object]) -> ModelRequest:
+        messages = self._prompts.render(
+            prompt, objective=self._objective, graded=self.graded, words=self.words, **values
+        )
+        return ModelRequest(
+            messages, temperature=self._distill.temperature, max_tokens=self._distill.max_tokens
+        )
+
+    def _repair(self, request: ModelRequest, choice: Choice, reason: TfgrpoError) -> ModelRequest:
+        _, user = self._prompts.render("repair", reason=reason.message)
+        said = Message("assistant", choice.content)
+        return msgspec.structs.replace(request, messages=(*request.messages, said, user), n=1)

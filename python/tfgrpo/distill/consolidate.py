@@ -1,0 +1,150 @@
+"""One coherent set of operations from a step's proposals: merged, de-duplicated, conflicts settled.
+
+Two ways (METHOD step 5). "batch" is the paper's: one call sees the library and all proposals and answers
+with the operations that replace them. "strategy" is for small models, which lose lessons when they have to
+rewrite many at once: lessons of one strategy are put together by rule, and the model only writes one
+situation that covers theirs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import Any, Literal
+
+import msgspec
+
+from tfgrpo.distill.ask import Asker
+from tfgrpo.distill.parse import check_length, experience_text, read_operations, split_experience
+from tfgrpo.distill.propose import Proposals, operations_schema
+from tfgrpo.errors import DistillError
+from tfgrpo.library import ExperienceLibrary
+from tfgrpo.types import Operation, OperationKind
+
+
+async def consolidate(
+    asker: Asker,
+    key: str,
+    proposals: tuple[Operation, ...],
+    library: ExperienceLibrary,
+    experiences: str,
+    way: Literal["batch", "strategy"],
+) -> Proposals:
+    """Settle a step's proposals.
+
+    Args:
+        asker: asks the distiller.
+        key: logical key; also the source of the resulting operations.
+        proposals: the step's operations in canonical order.
+        library: the library they are proposed for.
+        experiences: that library as the prompt shows it.
+        way: "batch" or "strategy".
+
+    Returns:
+        The operations that replace the proposals, and what was unreadable in the replies. A merged ADD comes
+        with the deletions of the experiences it replaces.
+
+    Raises:
+        DistillError: a reply stayed unreadable after its repair round.
+        ModelError: a call failed.
+    """
+    if way == "strategy":
+        return await _by_strategy(asker, key, proposals, library)
+    replies = await asker.structured(
+        key,
+        "consolidate",
+        operations_schema(asker.words),
+        lambda value: read_operations(
+            value,
+            base_version=library.version,
+            source=key,
+            sources=_sources(proposals),
+            words=asker.words,
+        ),
+        experiences=experiences,
+        proposals=[describe(operation) for operation in proposals],
+    )
+    operations, dropped = replies[0]
+    return Proposals(_with_deletions(operations, key), dropped)
+
+
+async def _by_strategy(
+    asker: Asker, key: str, proposals: tuple[Operation, ...], library: ExperienceLibrary
+) -> Proposals:
+    settled = [operation for operation in proposals if operation.kind is not OperationKind.ADD]
+    touched = {operation.target for operation in settled}
+    clusters: dict[str, list[Operation]] = defaultdict(list)
+    for operation in proposals:
+        if operation.kind is OperationKind.ADD:
+            clusters[_strategy(operation.text)].append(operation)
+    for number, (strategy, members) in enumerate(sorted(clusters.items())):
+        known = [e for e in library.entries if e.id not in touched and _strategy(e.text) == strategy]
+        texts = list(dict.fromkeys([entry.text for entry in known] + [member.text for member in members]))
+        if len(texts) < 2:
+            settled += members
+            continue
+        text = await _generalize(asker, f"{key}/{number}", texts)
+        parents = tuple(entry.id for entry in known)
+        settled.append(
+            msgspec.structs.replace(members[0], text=text, sources=_sources(tuple(members)), parents=parents)
+        )
+    return Proposals(_with_deletions(tuple(settled), key))
+
+
+async def _generalize(asker: Asker, key: str, texts: list[str]) -> str:
+    """One experience whose situation covers those of several with the same strategy."""
+    situations = [split_experience(text)[0] for text in texts]
+    strategy = split_experience(texts[0])[1]
+    bound = max(asker.words - len(strategy.split()) - 1, 4)
+    schema = {
+        "type": "object",
+        "properties": {"when": {"type": "string", "minLength": 3, "maxLength": bound * 6}},
+        "required": ["when"],
+        "additionalProperties": False,
+    }
+
+    def read(value: Any) -> str:
+        when = value.get("when") if isinstance(value, dict) else None
+        if not isinstance(when, str) or not when.strip():
+            raise DistillError('expected one JSON object with the key "when"')
+        text = experience_text(when, strategy)
+        check_length(text, asker.words)
+        return text
+
+    replies = await asker.structured(
+        key, "generalize", schema, read, situations=situations, strategy=strategy, bound=bound
+    )
+    return replies[0]
+
+
+def describe(operation: Operation) -> str:
+    """An operation in one line, as prompts and pages show it."""
+    target = f" [{operation.target}]" if operation.target else ""
+    return f"{operation.kind.upper()}{target} {operation.text}".strip()
+
+
+def _with_deletions(operations: tuple[Operation, ...], source: str) -> tuple[Operation, ...]:
+    """Give every merged ADD the deletions of its parents, and all of them their canonical order."""
+    result: list[Operation] = []
+    for operation in operations:
+        result.append(operation)
+        if operation.kind is OperationKind.ADD:
+            result += [
+                msgspec.structs.replace(
+                    operation, kind=OperationKind.DELETE, target=parent, text="", parents=()
+                )
+                for parent in operation.parents
+            ]
+    return tuple(
+        msgspec.structs.replace(operation, source=source, index=index)
+        for index, operation in enumerate(result)
+    )
+
+
+def _sources(operations: tuple[Operation, ...]) -> tuple[str, ...]:
+    return tuple(sorted({source for operation in operations for source in operation.sources}))
+
+
+def _strategy(text: str) -> str:
+    """What lessons of one strategy have in common, letter case and punctuation aside."""
+    return re.sub(r"\W+", " ", split_experience(text)[1]).strip().casefold()

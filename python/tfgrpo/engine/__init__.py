@@ -1,0 +1,1 @@
+"""The engine: admission, calls, groups, steps, the practice loop, evaluation, resume."""

@@ -1,0 +1,264 @@
+"""One paid call: journaled before it is sent and before it is used, admitted, retried outside its slot.
+
+The only place that talks to a model. A logical call has a key ("practice/0003/t17/0x5"); its attempts are
+numbered. A call that the journal holds as completed is answered from there and costs nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NoReturn, TypeVar
+
+import anyio
+import msgspec
+from tfgrpo.engine.admission import Admission, Lease
+
+from tfgrpo.config import Config, Endpoint
+from tfgrpo.engine.budget import Budget
+from tfgrpo.errors import (
+    FATAL_MODEL_ERRORS,
+    BudgetError,
+    ConnectError,
+    InterruptedRunError,
+    JournalError,
+    JournalMismatchError,
+    ModelError,
+    RateLimitedError,
+    RunStoppedError,
+    TfgrpoError,
+)
+from tfgrpo.events import CallFinished, Hooks
+from tfgrpo.journal import CallState, Journal, request_digest
+from tfgrpo.models import Model
+from tfgrpo.models.pricing import cost
+from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
+
+T = TypeVar("T")
+
+#: A provider that answers nothing but 429 to one call for this long (seconds) stops the run.
+PATIENCE = 1800.0
+#: How long (seconds) calls in flight may still finish once the run has to stop.
+DRAIN = 30.0
+#: Output tokens assumed for a call before any call of its role has told better.
+FIRST_OUTPUT_GUESS = 256
+
+BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 30.0
+
+
+class Calls:
+    """Every model call of a run goes through here.
+
+    Args:
+        journal: where intents and completions become durable.
+        models: the model of each role.
+        admissions: the limits of each role; roles that share an endpoint share the object.
+        budget: the account of the run.
+        config: limits and prices.
+        hooks: receive `CallFinished`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        models: Mapping[Role, Model],
+        admissions: Mapping[Role, Admission],
+        budget: Budget,
+        config: Config,
+        hooks: Hooks,
+    ) -> None:
+        self.budget = budget
+        self._journal = journal
+        self._models = models
+        self._admissions = admissions
+        self._attempts = config.limits.attempts
+        self._endpoints: dict[Role, Endpoint] = {role: config.model.role(role) for role in Role}
+        self._hooks = hooks
+        self._output_mean: dict[Role, float] = {}
+        self._jitter = random.Random(config.run.seed)
+        self._in_flight = 0
+        self._halted: RunStoppedError | None = None
+        self._waiting: set[anyio.CancelScope] = set()
+        self._drained = anyio.Event()
+
+    def group_limit(self, role: Role) -> int | None:
+        """How many answers one request of this role may ask for; None where there is no known bound."""
+        return self._models[role].group_limit
+
+    def halt(self, reason: TfgrpoError) -> RunStoppedError:
+        """Launch nothing more; calls in flight may finish and are kept; then every caller gets the error.
+
+        The first reason stays; the error that carries it is returned.
+        """
+        if self._halted is None:
+            self._halted = RunStoppedError(reason)
+            for scope in tuple(self._waiting):
+                scope.cancel()
+            if self._in_flight == 0:
+                self._drained.set()
+        return self._halted
+
+    async def complete(self, key: str, role: Role, request: ModelRequest, *, priority: int = 0) -> ModelReply:
+        """Answer a logical call from the journal, or make it, with retries, and journal it.
+
+        Args:
+            key: the logical key of the call.
+            role: whose model, limits and account.
+            request: what is asked; must equal the journaled request of the same key.
+            priority: smaller goes first among calls that wait for a slot.
+
+        Raises:
+            ModelError: all attempts failed, or the failure is of a kind that no attempt can mend.
+            RunStoppedError: the budget is spent, the provider refuses the key or is down, or a signal came;
+                calls in flight were given time to finish.
+            JournalMismatchError: the journal holds another request under this key.
+            JournalError: nothing can be made durable.
+
+        Cancellation: a waiting call leaves the queue. A call in flight is aborted; its intent stays open in
+        the journal and is counted as possibly paid.
+        """
+        last: CallState | None = self._journal.last(key)
+        if last is not None:
+            if last.digest != request_digest(request):
+                raise JournalMismatchError(
+                    f"The journal holds another request under {key}: prompts, data or settings changed "
+                    "since. Resume with the configuration the run was started with, or start a new run."
+                )
+            if last.reply is not None:
+                return last.reply
+        attempt = 0 if last is None else last.attempt + 1
+        failures = 0
+        limited_since: float | None = None
+        while True:
+            try:
+                return await self._attempt(key, attempt, role, request, priority)
+            except ModelError as error:
+                attempt += 1
+                if isinstance(error, RateLimitedError):
+                    # 429s are the provider pacing us, not failures: the admission pauses, nothing is charged.
+                    now = anyio.current_time()
+                    limited_since = now if limited_since is None else limited_since
+                    if now - limited_since > PATIENCE:
+                        await self._stop(error)
+                    continue
+                limited_since = None
+                failures += 1
+                if isinstance(error, FATAL_MODEL_ERRORS):
+                    await self._stop(error)
+                if not error.retryable:
+                    raise
+                if failures >= self._attempts:
+                    if isinstance(error, ConnectError):
+                        await self._stop(error)  # an endpoint that is down fails every task alike
+                    raise
+                await self._pause(failures, error.retry_after)
+
+    async def _attempt(
+        self, key: str, attempt: int, role: Role, request: ModelRequest, priority: int
+    ) -> ModelReply:
+        async with self._launch(role, request, priority) as launch:
+            await self._journal.intend(key, attempt, role, request)
+            try:
+                reply = await self._models[role].complete(request, key=key)
+            except ModelError as error:
+                launch.failed(error)
+                fault = fault_of(error, FaultKind.MODEL)
+                await self._journal.fail(key, attempt, fault, maybe_paid=error.maybe_paid, usage=launch.spent)
+                raise
+            launch.answered(reply)
+            await self._journal.complete(key, attempt, reply)
+        self._learn(role, request, reply)
+        self._hooks.emit(CallFinished(key, reply.usage, self.budget.spent))
+        return reply
+
+    @asynccontextmanager
+    async def _launch(self, role: Role, request: ModelRequest, priority: int) -> AsyncIterator[Launch]:
+        """Budget and slot of one attempt; whatever stops the run for good halts it from here."""
+        estimate = self._estimate(role, request)
+        try:
+            await self._unless_halted(lambda: self.budget.reserve(estimate))
+        except BudgetError as error:
+            await self._stop(error)
+        launch = Launch(estimate)
+        try:
+            async with AsyncExitStack() as stack:
+                slot = self._admissions[role].slot(priority=priority, tokens=estimate.tokens)
+                launch.lease = await self._unless_halted(lambda: stack.enter_async_context(slot))
+                self._in_flight += 1
+                try:
+                    yield launch
+                except JournalError as error:
+                    self.halt(error)
+                    raise
+                finally:
+                    self._in_flight -= 1
+                    if self._halted is not None and self._in_flight == 0:
+                        self._drained.set()
+        finally:
+            self.budget.settle(estimate, launch.spent)
+
+    async def _unless_halted(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Await what must precede a launch; a halt ends the wait."""
+        if self._halted is None:
+            with anyio.CancelScope() as scope:
+                self._waiting.add(scope)
+                try:
+                    got = await wait()
+                finally:
+                    self._waiting.discard(scope)
+                if self._halted is None:
+                    return got
+        return await self._stop(InterruptedRunError("The run was halted."))
+
+    async def _stop(self, reason: TfgrpoError) -> NoReturn:
+        """Halt, let what is in flight finish within the bound, and raise."""
+        stopped = self.halt(reason)
+        with anyio.move_on_after(DRAIN):
+            await self._drained.wait()
+        raise stopped
+
+    async def _pause(self, failures: int, floor: float | None) -> None:
+        """Back off outside the slot: full jitter, never less than what the provider asked for."""
+        longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0**failures)
+        seconds = max(floor or 0.0, self._jitter.uniform(0, longest))
+        await self._unless_halted(lambda: anyio.sleep(seconds))
+
+    def _estimate(self, role: Role, request: ModelRequest) -> Usage:
+        """What a call may cost: prompt length over four, and the mean output of its role so far, n times."""
+        characters = sum(len(message.content) for message in request.messages)
+        output = self._output_mean.get(role, request.max_tokens or FIRST_OUTPUT_GUESS)
+        usage = Usage(1, characters // 4 + 1, 0, round(request.n * output))
+        return msgspec.structs.replace(usage, usd=cost(usage, self._endpoints[role].price))
+
+    def _learn(self, role: Role, request: ModelRequest, reply: ModelReply) -> None:
+        each = reply.usage.output_tokens / request.n
+        mean = self._output_mean.get(role, each)
+        self._output_mean[role] = mean + 0.1 * (each - mean)
+
+
+class Launch:
+    """One attempt under way: what it reserved, its lease, and what it turned out to cost."""
+
+    def __init__(self, estimate: Usage) -> None:
+        self.estimate = estimate
+        self.spent = Usage()
+        self.lease: Lease | None = None
+
+    def answered(self, reply: ModelReply) -> None:
+        """The provider answered: settle to what it says."""
+        self.spent = reply.usage
+        if self.lease is not None:
+            self.lease.settle(reply.usage.tokens)
+
+    def failed(self, error: ModelError) -> None:
+        """The attempt failed: what may have been paid counts with its estimate."""
+        if error.maybe_paid:
+            self.spent = self.estimate
+        if self.lease is not None and isinstance(error, RateLimitedError):
+            self.lease.rate_limited(error.retry_after)
+
+
+def fault_of(error: TfgrpoError, kind: FaultKind) -> Fault:
+    """An error as data."""
+    return Fault(kind, error.kind, error.message, error.retryable)

@@ -1,0 +1,73 @@
+"""What a run works with, opened once and handed down: nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from tfgrpo.config import Config
+from tfgrpo.distill import Asker
+from tfgrpo.engine.calls import Calls
+from tfgrpo.engine.records import seed_of
+from tfgrpo.events import Hooks
+from tfgrpo.journal import Journal
+from tfgrpo.library import ExperienceLibrary, PromptAssembler
+from tfgrpo.rollout import Agent
+from tfgrpo.types import ModelReply, ModelRequest, Role, Task
+from tfgrpo.verify import Verifier
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Context:
+    """The open parts of a run."""
+
+    config: Config
+    directory: Path
+    journal: Journal
+    calls: Calls
+    agent: Agent
+    verifier: Verifier
+    asker: Asker
+    hooks: Hooks
+    practice_tasks: tuple[Task, ...]
+
+    def assembler(self, library: ExperienceLibrary) -> PromptAssembler:
+        """The prompt with this library as its token prior."""
+        return PromptAssembler(
+            library, token_budget=self.config.practice.library_tokens, system=self.config.agent.system
+        )
+
+
+def distiller_send(calls: Calls, seed: int) -> Callable[[str, ModelRequest], Awaitable[ModelReply]]:
+    """How distillation sends a request: as the distiller, before any new rollout, with a seed of its own."""
+
+    async def send(key: str, request: ModelRequest) -> ModelReply:
+        seeded = msgspec.structs.replace(request, seed=seed_of(seed, key))
+        return await calls.complete(key, Role.DISTILLER, seeded, priority=-1)
+
+    return send
+
+
+async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]:
+    """Work on all items at once; results in the order of the items, whatever finishes first.
+
+    Cancellation: and the first error of any item cancel all others.
+    """
+    todo = list(items)
+    results: dict[int, B] = {}
+
+    async def one(index: int, item: A) -> None:
+        results[index] = await work(item)
+
+    async with anyio.create_task_group() as group:
+        for index, item in enumerate(todo):
+            group.start_soon(one, index, item)
+    return [results[index] for index in range(len(todo))]

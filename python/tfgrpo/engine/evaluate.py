@@ -1,0 +1,64 @@
+"""Evaluation: k answers to every held-out task, with or without a library. Never used for learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfgrpo.engine.context import Context, each
+from tfgrpo.engine.group import run_rollouts
+from tfgrpo.engine.records import key_of
+from tfgrpo.events import PhaseStarted
+from tfgrpo.library import ExperienceLibrary
+from tfgrpo.types import Rollout, Struct, Task
+
+
+class Evaluation(Struct, frozen=True):
+    """The rollouts of one evaluation by task id, in the order of the data."""
+
+    phase: str
+    rollouts: dict[str, tuple[Rollout, ...]]
+
+    def rewards(self) -> dict[str, list[float]]:
+        """The rewards by task; an ungraded rollout has none, so a list may be short or empty."""
+        return {
+            task_id: [rollout.reward.value for rollout in rollouts if rollout.reward is not None]
+            for task_id, rollouts in self.rollouts.items()
+        }
+
+
+async def run_evaluation(
+    context: Context, phase: str, tasks: Sequence[Task], library: ExperienceLibrary
+) -> Evaluation:
+    """Answer every task `evaluation.samples` times at the evaluation temperature.
+
+    A faulted sample is run once more under a new index; what stays ungraded is reported, never counted as 0.
+
+    Args:
+        context: the open parts of the run.
+        phase: the first part of the logical keys: "baseline" or "learned".
+        tasks: the held-out tasks.
+        library: the token prior; an empty one is the baseline.
+
+    Raises:
+        RunStoppedError, JournalError: the run cannot go on.
+
+    Cancellation: propagates; finished rollouts are in the journal.
+    """
+    settings = context.config.evaluation
+    assembler = context.assembler(library)
+    context.hooks.emit(PhaseStarted(phase, len(tasks), len(tasks) * settings.samples))
+
+    async def one(task: Task) -> tuple[Rollout, ...]:
+        key = key_of(phase, task.id)
+        run = range(settings.samples)
+        rollouts = await run_rollouts(context, key, task, assembler, run, temperature=settings.temperature)
+        faulted = sum(rollout.reward is None for rollout in rollouts)
+        if faulted:
+            again = range(settings.samples, settings.samples + faulted)
+            rollouts += await run_rollouts(
+                context, key, task, assembler, again, temperature=settings.temperature
+            )
+        return tuple(rollouts)
+
+    results = await each(tasks, one)
+    return Evaluation(phase, {task.id: rollouts for task, rollouts in zip(tasks, results, strict=True)})

@@ -1,0 +1,79 @@
+"""The models and limits of a run's roles, opened once: roles that share an endpoint share both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tfgrpo.engine.admission import Admission
+
+from tfgrpo.config import Config, Endpoint, LimitsSection, api_key
+from tfgrpo.models import Model, OpenAIModel, open_session
+from tfgrpo.models.local import LocalServer
+from tfgrpo.models.weights import fetch
+from tfgrpo.types import Role
+
+#: Reports a download: bytes done, bytes in all, what.
+Fetching = Callable[[int, int, str], None]
+
+
+async def open_models(
+    config: Config, stack: AsyncExitStack, directory: Path, fetching: Fetching
+) -> dict[Role, Model]:
+    """Open the model of each role; `stack` closes them.
+
+    Args:
+        config: endpoints and limits.
+        stack: takes everything that has to be closed.
+        directory: takes the log of an embedded model.
+        fetching: told about weights that have to be downloaded first.
+
+    Raises:
+        ConfigError: a key's environment variable is not set.
+        LocalModelError: an embedded model cannot be fetched or started.
+    """
+    session = await stack.enter_async_context(open_session(config.limits.concurrency))
+    opened: dict[Endpoint, Model] = {}
+    servers: dict[str, LocalServer] = {}
+    for role in Role:
+        endpoint = config.model.role(role)
+        if endpoint in opened:
+            continue
+        if endpoint.local is None:
+            base_url, name, server = str(endpoint.base_url), str(endpoint.name), None
+        else:
+            if endpoint.local not in servers:
+                weights = await fetch(endpoint.local, fetching)
+                log = directory / f"local-model-{len(servers)}.log"
+                servers[endpoint.local] = await stack.enter_async_context(LocalServer(weights, log=log))
+            server = servers[endpoint.local]
+            base_url, name = server.base_url, server.name
+        model = OpenAIModel(
+            base_url,
+            name,
+            session=session,
+            api_key=api_key(endpoint),
+            timeout=config.limits.request_timeout,
+            group_requests=endpoint.group_requests,
+            structured=endpoint.structured,
+            price=endpoint.price,
+            group_limit=server.slots if server else None,
+            recount=server.recount if server else None,
+        )
+        stack.push_async_callback(model.aclose)
+        opened[endpoint] = model
+    return {role: opened[config.model.role(role)] for role in Role}
+
+
+def open_admissions(limits: LimitsSection, models: Mapping[Role, Model]) -> dict[Role, Admission]:
+    """One admission per model: what the provider permits holds for all roles that call it together."""
+    opened: dict[int, Admission] = {}
+    for model in models.values():
+        if id(model) not in opened:
+            opened[id(model)] = Admission(
+                concurrency=limits.concurrency,
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+            )
+    return {role: opened[id(model)] for role, model in models.items()}

@@ -1,0 +1,167 @@
+"""One step of Training-Free GRPO: rollouts, comparison, operations, the next library.
+
+Everything inside a step reads the library v_n; nothing of a step waits for another group before the end,
+the only barrier. The step is a function of (v_n, tasks, model replies): the same replies give the same
+v_{n+1}, whatever finished first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfgrpo.distill import compare, consolidate, propose, summarize
+from tfgrpo.engine.context import Context, each
+from tfgrpo.engine.group import run_group
+from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, key_of
+from tfgrpo.engine.select import Rewards, choose_lesson, choose_library
+from tfgrpo.errors import DistillError, ModelError
+from tfgrpo.events import GroupFinished, StepFinished
+from tfgrpo.library import ExperienceLibrary
+from tfgrpo.types import Fault, FaultKind, Group, Signal, Task
+
+
+async def run_step(
+    context: Context, step: int, epoch: int, library: ExperienceLibrary, tasks: Sequence[Task]
+) -> ExperienceLibrary:
+    """Practise on a batch of tasks and return the library the next batch runs with.
+
+    Args:
+        context: the open parts of the run.
+        step: number of the step, from 1.
+        epoch: number of the epoch, from 1.
+        library: v_n.
+        tasks: the batch.
+
+    Returns:
+        v_{n+1}; it equals v_n when nothing was learned or the gate refused what was.
+
+    Raises:
+        RunStoppedError, JournalError: the run cannot go on; `tfgrpo resume` continues at the next call.
+
+    Cancellation: propagates; completed calls and closed groups are in the journal.
+    """
+    assembler = context.assembler(library)
+    rewards = Rewards(tasks)
+
+    async def practise(task: Task) -> GroupRecord:
+        # 1. Rollouts: G attempts at the task with v_n in the prompt, each graded.
+        group = await run_group(
+            context,
+            key_of("practice", step, task.id),
+            task,
+            assembler,
+            graded_needed=context.config.practice.graded_needed,
+        )
+        rewards.put(group)
+        context.hooks.emit(GroupFinished(step, group))
+        # 2. Signal: only a group whose rewards differ teaches.
+        if teaches(context, group):
+            record = await learn(context, step, task, group, library, rewards)
+        else:
+            record = GroupRecord(step, task.id, group.signal, _rewards(group))
+        await context.journal.record("group", key_of(step, task.id), record)
+        return record
+
+    records = await each(tasks, practise)
+
+    # The barrier: proposals in the order of (task, index), whatever finished first.
+    records.sort(key=lambda record: record.task_id)
+    proposals = tuple(operation for record in records for operation in record.operations)
+    dropped = tuple(drop for record in records for drop in record.dropped)
+
+    # 5b. Consolidation: the batch's proposals become one coherent set of operations.
+    libraries = {"old": library}
+    reports = {"old": library.apply(())[1]}
+    fault: Fault | None = None
+    if proposals:
+        libraries["proposed"], reports["proposed"] = library.apply(proposals)
+    if len(proposals) > 1 and context.config.practice.consolidate != "none":
+        try:
+            settled = await consolidate(
+                context.asker,
+                key_of("consolidate", step),
+                proposals,
+                library,
+                assembler.prior.text,
+                context.config.practice.consolidate,
+            )
+            libraries["consolidated"], reports["consolidated"] = library.apply(settled.operations)
+            dropped += settled.dropped
+        except (DistillError, ModelError) as error:
+            fault = Fault(FaultKind.DISTILLER, error.kind, error.message)
+
+    # 6. The next library; with select = "gain" it must not lose on re-run practice tasks.
+    chosen, gate = await choose_library(context, step, libraries)
+    learned, report = libraries[chosen], reports[chosen]
+    await context.journal.record(
+        "library", key_of(learned.version), StoredLibrary(learned.to_json().decode())
+    )
+    record = StepRecord(
+        step=step,
+        epoch=epoch,
+        task_ids=tuple(task.id for task in tasks),
+        chosen=chosen,
+        report=report,
+        dropped=dropped,
+        version=learned.version,
+        digest=learned.digest,
+        gate=gate,
+        fault=fault,
+    )
+    await context.journal.record("step", key_of(step), record)
+    context.hooks.emit(StepFinished(step, report, chosen != "old", learned.version, len(learned)))
+    return learned
+
+
+async def learn(
+    context: Context, step: int, task: Task, group: Group, library: ExperienceLibrary, rewards: Rewards
+) -> GroupRecord:
+    """From a mixed group to proposed operations; what breaks here is a fault and costs only this lesson."""
+    practice = context.config.practice
+    experiences = context.assembler(library).prior.text
+    key = key_of("distill", step, task.id)
+    record = GroupRecord(step, task.id, group.signal, _rewards(group))
+    try:
+        # 3. Summaries: what each rollout did, step by step.
+        comparable = [rollout for rollout in group.rollouts if rollout.fault is None]
+        texts = await each(
+            comparable,
+            lambda rollout: summarize(
+                context.asker,
+                f"{key}/summary/{key_of(rollout.index)}",
+                task,
+                rollout,
+                experiences,
+                practice.summaries,
+            ),
+        )
+        summaries = {rollout.index: text for rollout, text in zip(comparable, texts, strict=True)}
+
+        # 4. Semantic advantage: in words, why the better rollouts won; E is in view.
+        candidates = practice.candidates if practice.select == "gain" else 1
+        advantages = await compare(
+            context.asker, f"{key}/advantage", task, group, summaries, experiences, candidates
+        )
+        advantage, gain = await choose_lesson(context, step, task, library, advantages, rewards)
+        if advantage is None:
+            return GroupRecord(step, task.id, group.signal, record.rewards, gain=gain)
+
+        # 5a. Operations: ADD, MODIFY, DELETE or KEEP, as the lesson asks for in view of E.
+        proposals = await propose(context.asker, f"{key}/propose", advantage, library.version, experiences)
+    except (DistillError, ModelError) as error:
+        fault = Fault(FaultKind.DISTILLER, error.kind, error.message, error.retryable)
+        return GroupRecord(step, task.id, group.signal, record.rewards, fault=fault)
+    return GroupRecord(
+        step, task.id, group.signal, record.rewards, advantage, proposals.operations, proposals.dropped, gain
+    )
+
+
+def teaches(context: Context, group: Group) -> bool:
+    """A mixed group teaches; with G = 1, the paper's ablation, a rollout that is not right does."""
+    if context.config.practice.group_size == 1 and context.config.practice.ground_truth:
+        return any(rollout.reward is not None and rollout.reward.value < 1 for rollout in group.rollouts)
+    return group.signal is Signal.MIXED
+
+
+def _rewards(group: Group) -> tuple[float | None, ...]:
+    return tuple(None if rollout.reward is None else rollout.reward.value for rollout in group.rollouts)

@@ -1,0 +1,225 @@
+"""The file: tables, connections, the engine's lock, and the one place where SQLite's errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from tfgrpo.errors import JournalError, JournalFullError
+
+#: "tfgj": tells a journal from any other SQLite file.
+APPLICATION_ID = int.from_bytes(b"tfgj")
+
+#: Raised with every change of the tables or of the encodings. A newer file is refused, never guessed at.
+VERSION = 1
+
+# Rows are only ever added. An attempt is a row of `calls` (the intent) and, once it ended, a row of
+# `outcomes` with the same id; bodies stand in tables of their own, so that opening scans small rows only.
+# `records` is unique by (kind, key): the journal sees to it; its index also covers the digest, which opening
+# reads.
+_TABLES = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE blobs(hash BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE calls(
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, attempt INTEGER NOT NULL, role TEXT NOT NULL,
+    request BLOB NOT NULL, intended REAL NOT NULL, UNIQUE(key, attempt)
+) STRICT;
+CREATE TABLE outcomes(
+    id INTEGER PRIMARY KEY, status TEXT NOT NULL, finished REAL NOT NULL, maybe_paid INTEGER NOT NULL,
+    calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, usd REAL NOT NULL, fault TEXT
+) STRICT;
+CREATE TABLE replies(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE records(
+    kind TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL, UNIQUE(kind, key, digest)
+) STRICT;
+"""
+
+
+class CallStatus(enum.StrEnum):
+    """What became of one attempt of a call; OPEN means that no outcome is known (in flight, or cut off)."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+def journal_error(error: Exception, path: Path) -> JournalError:
+    """The error of ours that stands for a foreign one; names the file and the remedy."""
+    detail = str(error) or type(error).__name__
+    resume = f"run `tfgrpo resume {path.parent}`"
+    match error:
+        case apsw.FullError():
+            return JournalFullError(
+                f"The disk is full: the journal {path} cannot grow. No further call is launched, and "
+                f"everything acknowledged so far is kept; free space and {resume}."
+            )
+        case apsw.BusyError() | apsw.LockedError():
+            return JournalError(
+                f"Another program holds the journal {path} locked ({detail}). Everything acknowledged so far "
+                f"is kept; end that program (a database shell, a backup) and {resume}."
+            )
+        case apsw.CantOpenError() | apsw.PermissionsError() | apsw.ReadOnlyError() | apsw.AuthError():
+            return JournalError(
+                f"The journal {path} cannot be opened or written ({detail}). Check that its directory exists "
+                f"and that this user may write to it and to the files in it, then {resume}."
+            )
+        case apsw.ConnectionClosedError():
+            return closed_error(path)
+        case apsw.CorruptError() | apsw.NotADBError() | apsw.SQLError() | ValueError():
+            return JournalError(
+                f"The journal {path} is damaged, or is no journal of this version of tfgrpo ({detail}). "
+                "Restore the file from a copy, or start a new run."
+            )
+        case _:
+            return JournalError(
+                f"The journal {path} cannot be read or written: {detail}. No further call is launched, and "
+                f"everything acknowledged so far is kept; check the disk, its free space and file-size "
+                f"limits, and {resume}."
+            )
+
+
+def closed_error(path: Path) -> JournalError:
+    """The error for using a journal after `close`."""
+    return JournalError(f"The journal {path} is closed: open it again with Journal.open or JournalReader.")
+
+
+@contextlib.contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Convert what SQLite and the decoders raise about the file into JournalError."""
+    try:
+        yield
+    except (apsw.Error, ValueError) as error:
+        raise journal_error(error, path) from error
+
+
+def connect(path: Path, *, write: bool) -> apsw.Connection:
+    """Open a connection to an existing journal and check that it is one.
+
+    Raises:
+        JournalError: no file, no journal, damaged, or written by a newer version.
+    """
+    if not path.is_file():
+        raise JournalError(
+            f"There is no journal at {path}. Name the directory of an existing run, or start a new one."
+        )
+    with guarded(path):
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.set_busy_timeout(10_000)
+            _check_identity(connection, path)
+            if write:
+                configure_writer(connection)
+            else:
+                # Not opened read-only: such a connection cannot remove the -wal and -shm files it may create.
+                connection.pragma("query_only", True)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def configure_writer(connection: apsw.Connection) -> None:
+    """Set what makes a commit durable: the write-ahead log is synced before a commit returns."""
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("fullfsync", True)  # macOS: through the drive's cache as well
+    connection.pragma("wal_autocheckpoint", 4_000)
+
+
+def _check_identity(connection: apsw.Connection, path: Path) -> None:
+    version = connection.pragma("user_version")
+    if connection.pragma("application_id") != APPLICATION_ID:
+        raise JournalError(
+            f"{path} is not a tfgrpo journal. Name the directory of a run, or start a new one."
+        )
+    if version != VERSION:
+        raise JournalError(
+            f"The journal {path} has schema version {version}, and this tfgrpo reads version {VERSION}. Use "
+            "the version of tfgrpo that wrote it, or start a new run."
+        )
+
+
+def write_new(path: Path, header: str) -> None:
+    """Write an empty journal: complete under its name or not there at all, whenever the process dies.
+
+    The caller holds the lock of `path`.
+
+    Raises:
+        JournalError: the file exists or cannot be written.
+    """
+    if path.exists():
+        raise JournalError(
+            f"The journal {path} exists already. Continue that run with `tfgrpo resume {path.parent}`, or "
+            "choose another run directory."
+        )
+    building = path.with_name(path.name + ".new")
+    with guarded(path):
+        try:
+            building.unlink(missing_ok=True)
+            with contextlib.closing(apsw.Connection(str(building))) as connection:
+                mode = connection.pragma("journal_mode", "wal")
+                if mode != "wal":
+                    raise JournalError(
+                        f"The file system of {path} cannot hold a write-ahead log (SQLite offers {mode!r}). "
+                        "Put the run directory on a local disk."
+                    )
+                configure_writer(connection)
+                with connection:
+                    connection.execute(_TABLES)
+                    connection.execute("INSERT INTO meta VALUES ('header', ?)", (header,))
+                    connection.pragma("application_id", APPLICATION_ID)
+                    connection.pragma("user_version", VERSION)
+            building.rename(path)
+            _sync_directory(path.parent)
+        except OSError as error:
+            raise JournalError(
+                f"The journal {path} cannot be created: {error}. Check the directory, its permissions and "
+                "the free space."
+            ) from error
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class EngineLock:
+    """One engine a run: an advisory lock on a sidecar file, which the system drops when the process dies.
+
+    It is an exclusive SQLite transaction on an empty database. Unlike flock it is not inherited by forked
+    children, so an orphaned worker cannot hold a dead engine's run; unlike plain POSIX locks it also
+    excludes a second opener in the same process.
+
+    Raises:
+        JournalError: another engine holds the lock, or the sidecar file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with guarded(path):
+            connection = apsw.Connection(f"{path}.lock")
+            try:
+                connection.pragma("journal_mode", "off")
+                connection.execute("BEGIN EXCLUSIVE")
+            except apsw.BusyError as error:
+                connection.close()
+                raise JournalError(
+                    f"Another tfgrpo process is working on {path.parent}. Wait for it to end, or stop it, "
+                    "and try again; reports can be read meanwhile."
+                ) from error
+            except BaseException:
+                connection.close()
+                raise
+        self._connection = connection
+
+    def release(self) -> None:
+        """Let the next engine in. The empty file stays: removing it would race with the next opener."""
+        self._connection.close()

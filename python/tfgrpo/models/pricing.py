@@ -1,0 +1,30 @@
+"""What a call costs in US dollars, by the prices of the configuration."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tfgrpo.config import PriceSection
+from tfgrpo.types import Usage
+
+_MILLION = 1_000_000
+
+
+def cost(usage: Usage, price: PriceSection | None) -> float:
+    """US dollars for a usage; 0.0 without prices.
+
+    Args:
+        usage: token counts; `cached_tokens` are part of `input_tokens`.
+        price: dollars per million tokens; without `cached_input`, cached tokens cost `input`.
+    """
+    if price is None:
+        return 0.0
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    fresh = usage.input_tokens - usage.cached_tokens
+    dollars = fresh * price.input + usage.cached_tokens * cached_price + usage.output_tokens * price.output
+    return dollars / _MILLION
+
+
+def priced(usage: Usage, price: PriceSection | None) -> Usage:
+    """The same usage with `usd` set by `cost`."""
+    return msgspec.structs.replace(usage, usd=cost(usage, price))

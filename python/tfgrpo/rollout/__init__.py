@@ -1,0 +1,6 @@
+"""Rollouts: who attempts a task, and one attempt as one terminal record."""
+
+from tfgrpo.rollout.agent import Agent, Ask, Attempt, build_agent
+from tfgrpo.rollout.runner import run_rollout
+
+__all__ = ["Agent", "Ask", "Attempt", "build_agent", "run_rollout"]

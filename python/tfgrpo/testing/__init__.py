@@ -1,0 +1,24 @@
+"""The public testing kit: models that answer by script, planned faults, a clock without waiting, a server.
+
+Everything here is deterministic: a reply is a function of the request, a fault a function of the plan, the
+call's key and its attempt, never of the order in which things finish.
+"""
+
+from tfgrpo.testing.clock import VirtualClock
+from tfgrpo.testing.faults import FaultPlan, FaultType, PlannedFault
+from tfgrpo.testing.instances import instance_of
+from tfgrpo.testing.loopback import LoopbackServer
+from tfgrpo.testing.scripted import ScriptedModel
+from tfgrpo.testing.scripts import Script, seeded
+
+__all__ = [
+    "FaultPlan",
+    "FaultType",
+    "LoopbackServer",
+    "PlannedFault",
+    "Script",
+    "ScriptedModel",
+    "VirtualClock",
+    "instance_of",
+    "seeded",
+]

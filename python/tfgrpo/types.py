@@ -1,0 +1,291 @@
+"""The nouns of the method, frozen: the paper's words, one word a thing.
+
+Everything here is data. Identity is an id, never a text; order is by index, never by finishing time.
+All structs encode to JSON with msgspec and decode back to equal values.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of every domain type: immutable, compact in JSON, strict on decoding."""
+
+
+# --- tasks and what a model says -------------------------------------------------------------------------
+
+
+class Task(Struct, frozen=True):
+    """One question: `id` is its identity; `truth` is None where no ground truth is known."""
+
+    id: str
+    input: str
+    truth: str | None = None
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class ToolCall(Struct, frozen=True):
+    """One tool call that the model asks for; `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(Struct, frozen=True):
+    """One chat message in OpenAI's roles: system, user, assistant, tool."""
+
+    role: str
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class Usage(Struct, frozen=True):
+    """What calls cost: tokens in (of which cached) and out, and US dollars by the configured prices."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.output_tokens + other.output_tokens,
+            self.usd + other.usd,
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in and out together, cached ones included."""
+        return self.input_tokens + self.output_tokens
+
+
+class StopReason(StrEnum):
+    """Why the model stopped writing."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+class Choice(Struct, frozen=True):
+    """One of the n answers to a request."""
+
+    content: str
+    stop_reason: StopReason = StopReason.STOP
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class ModelRequest(Struct, frozen=True):
+    """One chat completion request, provider-neutral. `n` answers to the same messages.
+
+    `response_schema` is a JSON schema the answer must follow; `schema_name` names it on the wire.
+    `seed` is derived from the logical key of the call, so that separate requests of one group differ.
+    """
+
+    messages: tuple[Message, ...]
+    n: int = 1
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    response_schema: dict[str, Any] | None = None
+    schema_name: str = "answer"
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+class ModelReply(Struct, frozen=True):
+    """The answer to a `ModelRequest`: exactly `request.n` choices, in order, and what they cost."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage
+    model: str = ""
+
+
+class Role(StrEnum):
+    """Who pays for a call: rollouts, the distiller (summaries to consolidation), or a judge."""
+
+    ROLLOUT = "rollout"
+    DISTILLER = "distiller"
+    JUDGE = "judge"
+
+
+# --- rollouts and groups ---------------------------------------------------------------------------------
+
+
+class Trajectory(Struct, frozen=True):
+    """Messages and tool calls of one attempt; the last assistant message is the answer."""
+
+    messages: tuple[Message, ...]
+
+    @property
+    def answer(self) -> str:
+        """The text of the last assistant message, empty when there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "assistant"), "")
+
+
+class Reward(Struct, frozen=True):
+    """A grade in [0, 1]. `answer` is the normalised final answer the grade rests on, where there is one."""
+
+    value: float
+    answer: str | None = None
+    detail: str = ""
+
+
+class FaultKind(StrEnum):
+    """What broke."""
+
+    MODEL = "model"
+    TOOL = "tool"
+    SANDBOX = "sandbox"
+    VERIFIER = "verifier"
+    DISTILLER = "distiller"
+
+
+class Fault(Struct, frozen=True):
+    """Something broke. A fault is data and never a reward of 0."""
+
+    kind: FaultKind
+    error: str
+    message: str
+    retryable: bool = False
+
+
+class PriorRef(Struct, frozen=True):
+    """Which token prior a rollout ran with: the library's version and digest ("" without a library)."""
+
+    version: int
+    digest: str
+
+
+class Ending(StrEnum):
+    """How an attempt ended: exactly one of these per planned attempt."""
+
+    COMPLETED = "completed"
+    TRUNCATED = "truncated"
+    FAULTED = "faulted"
+
+
+class Rollout(Struct, frozen=True):
+    """One attempt at one task, terminal. Graded exactly when `reward` is not None; then `fault` is None."""
+
+    task_id: str
+    index: int
+    prior: PriorRef
+    trajectory: Trajectory
+    ending: Ending
+    reward: Reward | None = None
+    fault: Fault | None = None
+    started: float = 0.0
+    finished: float = 0.0
+
+
+class Signal(StrEnum):
+    """What a group can teach."""
+
+    MIXED = "mixed"
+    UNIFORM = "uniform"
+    UNDERGRADED = "undergraded"
+
+
+class Group(Struct, frozen=True):
+    """The rollouts of one task at one library version, ordered by index, and what they can teach."""
+
+    task_id: str
+    rollouts: tuple[Rollout, ...]
+    signal: Signal
+
+    @property
+    def graded(self) -> tuple[Rollout, ...]:
+        """The rollouts that have a reward."""
+        return tuple(r for r in self.rollouts if r.reward is not None)
+
+
+class SemanticAdvantage(Struct, frozen=True):
+    """In words, why the better rollouts of one group won; `rollouts` are indices into its own group."""
+
+    task_id: str
+    text: str
+    rollouts: tuple[int, ...]
+
+
+# --- the experience library ------------------------------------------------------------------------------
+
+
+class OperationKind(StrEnum):
+    """The four operations on a library."""
+
+    ADD = "add"
+    MODIFY = "modify"
+    DELETE = "delete"
+    KEEP = "keep"
+
+
+class Operation(Struct, frozen=True):
+    """One proposed change of the library.
+
+    `target` is the id of an existing experience (MODIFY, DELETE, KEEP); `text` the new wording (ADD, MODIFY);
+    `base_version` the library version the proposer saw; `source` the group it comes from ("" for a
+    consolidation) and `index` its place there: (source, index) is the canonical order. `sources` are all
+    the groups it rests on, `parents` the experiences a merged ADD replaces.
+    """
+
+    kind: OperationKind
+    target: str | None = None
+    text: str = ""
+    base_version: int = 0
+    source: str = ""
+    index: int = 0
+    sources: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+
+
+class Revision(Struct, frozen=True):
+    """One change in an experience's life: at which version, by which operation, to which text, from where."""
+
+    version: int
+    operation: OperationKind
+    text: str
+    sources: tuple[str, ...] = ()
+
+
+class Experience(Struct, frozen=True):
+    """One lesson in natural language. The id is never reused or renumbered; `history` is its lineage."""
+
+    id: str
+    text: str
+    parents: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    created: int = 0
+    changed: int = 0
+    tokens: int = 0
+    credit: float = 0.0
+    history: tuple[Revision, ...] = ()
+
+
+class DroppedOperation(Struct, frozen=True):
+    """An operation that was not applied, and why."""
+
+    operation: Operation
+    reason: str
+
+
+class ApplyReport(Struct, frozen=True):
+    """What `apply` did: ids added, modified, deleted, kept; every dropped operation with its reason."""
+
+    added: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    dropped: tuple[DroppedOperation, ...] = ()

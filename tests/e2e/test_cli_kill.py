@@ -1,0 +1,110 @@
+"""`kill -9` at random moments, then `tfgrpo resume`: the server's own counts prove that nothing is paid twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.world import write_tasks
+
+from tfgrpo.journal import JournalReader
+from tfgrpo.testing import read_log
+
+#: (practice tasks, seconds between which a kill falls)
+SIZES = [
+    pytest.param(120, (0.8, 1.6), id="push"),
+    pytest.param(2000, (2.0, 9.0), id="full"),
+]
+KILLS = 5
+
+
+@contextmanager
+def loopback(log: Path) -> Iterator[str]:
+    """A server process of its own; yields its base URL."""
+    command = [sys.executable, "-m", "tfgrpo.testing.loopback"]
+    command += ["--script", "tfgrpo.testing.scripts:tickets", "--port", "0", "--log", str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+def write_config(folder: Path, base_url: str, practice: int) -> Path:
+    write_tasks(folder / "practice.jsonl", practice)
+    write_tasks(folder / "held_out.jsonl", 40, first=50_000)
+    path = folder / "config.toml"
+    path.write_text(
+        f'[model]\nbase_url = "{base_url}"\nname = "scripted"\n'
+        '[data]\npractice = "practice.jsonl"\nheld_out = "held_out.jsonl"\n'
+        f"[practice]\nepochs = 1\nbatch_size = {practice // 4}\ngroup_size = 5\n"
+        "[evaluation]\nsamples = 2\n[limits]\nconcurrency = 128\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def tfgrpo(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "tfgrpo", *map(str, arguments)]
+
+
+def finished(command: list[str]) -> dict[str, object]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout)
+    assert isinstance(result, dict)
+    return result
+
+
+@pytest.mark.parametrize(("practice", "moments"), SIZES)
+def test_killed_five_times_nothing_is_lost_or_paid_twice(
+    tmp_path: Path, practice: int, moments: tuple[float, float]
+) -> None:
+    draw = random.Random(practice)
+    with loopback(tmp_path / "served.jsonl") as base_url:
+        config = write_config(tmp_path, base_url, practice)
+        whole = finished(tfgrpo("practice", config, "--run-dir", tmp_path / "whole", "--json"))
+        paid_once = Counter(entry.key for entry in read_log(tmp_path / "served.jsonl"))
+        assert set(paid_once.values()) == {1}
+        (tmp_path / "served.jsonl").write_bytes(b"")
+
+        killed = tmp_path / "killed"
+        command = tfgrpo("practice", config, "--run-dir", killed)
+        kills = 0
+        while kills < KILLS:
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as engine:
+                time.sleep(draw.uniform(*moments))
+                alive = engine.poll() is None
+                os.kill(engine.pid, signal.SIGKILL)
+            if not alive:
+                break
+            kills += (killed / "journal.db").exists()
+            command = tfgrpo("resume", killed) if (killed / "journal.db").exists() else command
+        resumed = finished(tfgrpo("resume", killed, "--json"))
+    assert kills >= 3, "the run ended before it could be killed often enough: make it longer"
+    assert resumed["library"] == whole["library"]
+    assert resumed["difference"] == whole["difference"]
+
+    served = Counter(entry.key for entry in read_log(tmp_path / "served.jsonl"))
+    assert set(served) == set(paid_once), "the same logical calls, no more and no less"
+    with JournalReader(killed / "journal.db") as reader:
+        calls = list(reader.calls())
+        lost = reader.open_intents()
+    completed = Counter(call.key for call in calls if call.state == "completed")
+    assert set(completed.values()) == {1}
+    open_intents = Counter(call.key for call in calls if call.state == "open")
+    assert sum(open_intents.values()) == lost
+    for key, count in served.items():
+        # Every serving is either the completed one or belongs to an attempt that was in flight at a kill.
+        assert completed[key] <= count <= completed[key] + open_intents[key], key

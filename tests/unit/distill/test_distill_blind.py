@@ -1,0 +1,188 @@
+"""Without ground truth no distiller prompt shows a reward or a truth; with it the prompts do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tfgrpo.config import Config, resolve_config
+from tfgrpo.distill import Asker, Prompts, compare, consolidate, propose, summarize
+from tfgrpo.errors import ConfigError, DistillError
+from tfgrpo.library import ExperienceLibrary
+from tfgrpo.types import (
+    Choice,
+    Ending,
+    Group,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Operation,
+    OperationKind,
+    PriorRef,
+    Reward,
+    Rollout,
+    SemanticAdvantage,
+    Signal,
+    Task,
+    Trajectory,
+    Usage,
+)
+
+TRUTH = "the-secret-truth"
+TASK = Task("t1", "Where does this go?", TRUTH)
+
+
+def config(**practice: object) -> Config:
+    return resolve_config(
+        {
+            "model": {"base_url": "http://x", "name": "m"},
+            "data": {"held_out": "h.jsonl"},
+            "practice": {"learning_objective": "learn routing", **practice},
+        }
+    )
+
+
+def rollout(index: int, answer: str, reward: float) -> Rollout:
+    messages = (Message("system", "s"), Message("user", TASK.input), Message("assistant", answer))
+    return Rollout("t1", index, PriorRef(0, ""), Trajectory(messages), Ending.COMPLETED, Reward(reward, answer))
+
+
+GROUP = Group("t1", (rollout(0, "left " * 200, 0.25), rollout(1, "right", 0.75)), Signal.MIXED)
+
+
+class Recorder:
+    """Answers every request with a fixed text and keeps what was asked."""
+
+    def __init__(self, *replies: str) -> None:
+        self.replies = list(replies)
+        self.asked: list[tuple[str, ModelRequest]] = []
+
+    async def __call__(self, key: str, request: ModelRequest) -> ModelReply:
+        self.asked.append((key, request))
+        text = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        return ModelReply(tuple(Choice(text) for _ in range(request.n)), Usage(1, 1, 0, 1))
+
+    @property
+    def text(self) -> str:
+        return "\n".join(message.content for _, request in self.asked for message in request.messages)
+
+
+async def distil_everything(recorder: Recorder, *, ground_truth: bool) -> None:
+    asker = Asker(recorder, Prompts(), config(ground_truth=ground_truth))
+    await summarize(asker, "s", TASK, GROUP.rollouts[0], "[E1] known", "always")
+    advantages = await compare(asker, "a", TASK, GROUP, {0: "went left", 1: "went right"}, "[E1] known")
+    await propose(asker, "p", advantages[0], 0, "[E1] known")
+    operations = tuple(
+        Operation(OperationKind.ADD, text=f"When {word}, go right.", index=index, sources=("t1",))
+        for index, word in enumerate(["sunny", "rainy"])
+    )
+    for way in ("batch", "strategy"):
+        await consolidate(asker, way, operations, ExperienceLibrary.empty(), "", way)
+
+
+REPLY = '{"when": "lost", "do": "go right", "operations": [{"operation": "ADD", "when": "a", "do": "b"}]}'
+
+
+async def test_without_ground_truth_nothing_is_shown() -> None:
+    recorder = Recorder(REPLY)
+    await distil_everything(recorder, ground_truth=False)
+    assert len(recorder.asked) == 5
+    for hidden in (TRUTH, "0.25", "0.75", "RIGHT:", "WRONG:", "GRADE", "right answer", "Grade"):
+        assert hidden not in recorder.text, hidden
+    assert "went left" in recorder.text
+    assert "learn routing" in recorder.text
+
+
+async def test_with_ground_truth_it_is() -> None:
+    recorder = Recorder(REPLY)
+    await distil_everything(recorder, ground_truth=True)
+    for shown in (TRUTH, "0.25", "0.75"):
+        assert shown in recorder.text, shown
+
+
+async def test_rewards_of_one_and_zero_are_words() -> None:
+    recorder = Recorder(REPLY)
+    group = msgspec.structs.replace(GROUP, rollouts=(rollout(0, "a", 0.0), rollout(1, "b", 1.0)))
+    asker = Asker(recorder, Prompts(), config())
+    await compare(asker, "a", TASK, group, {0: "went left", 1: "went right"}, "")
+    assert recorder.text.index("RIGHT: went right") < recorder.text.index("WRONG: went left")
+
+
+async def test_a_short_answer_is_its_own_summary() -> None:
+    recorder = Recorder("unused")
+    asker = Asker(recorder, Prompts(), config())
+    assert await summarize(asker, "k", TASK, GROUP.rollouts[1], "", "auto") == "right"
+    assert recorder.asked == []
+    assert await summarize(asker, "k", TASK, GROUP.rollouts[0], "", "auto") == "unused"
+
+
+async def test_an_unreadable_reply_is_repaired_once() -> None:
+    recorder = Recorder("no json", '{"when": "lost", "do": "turn"}')
+    asker = Asker(recorder, Prompts(), config())
+    advantages = await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, "")
+    assert [advantage.text for advantage in advantages] == ["When lost, turn."]
+    assert [key for key, _ in recorder.asked] == ["k", "k/repair/0"]
+    assert recorder.asked[1][1].messages[-2].content == "no json"
+
+
+async def test_what_stays_unreadable_is_an_error_after_one_repair() -> None:
+    recorder = Recorder("no json")
+    asker = Asker(recorder, Prompts(), config())
+    with pytest.raises(DistillError, match="stayed unreadable"):
+        await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, "")
+    assert len(recorder.asked) == 2
+
+
+async def test_an_empty_library_needs_no_proposal_call() -> None:
+    recorder = Recorder("unused")
+    asker = Asker(recorder, Prompts(), config())
+    proposals = await propose(asker, "k", SemanticAdvantage("t1", "When a, b.", (0, 1)), 4, "")
+    assert recorder.asked == []
+    assert [(o.kind, o.text, o.base_version) for o in proposals.operations] == [
+        (OperationKind.ADD, "When a, b.", 4)
+    ]
+
+
+async def test_by_strategy_only_lessons_of_one_strategy_meet() -> None:
+    recorder = Recorder('{"when": "any weather"}')
+    asker = Asker(recorder, Prompts(), config())
+    library, _ = ExperienceLibrary.empty().apply(
+        [Operation(OperationKind.ADD, text="When it snows, go right.", source="x", sources=("t0",))]
+    )
+    texts = ["When sunny, go right.", "When dark, go left.", "When rainy, Go right!"]
+    proposals = tuple(
+        Operation(OperationKind.ADD, text=text, base_version=1, source="s", index=i, sources=(f"t{i}",))
+        for i, text in enumerate(texts)
+    )
+    settled = await consolidate(asker, "k", proposals, library, "", "strategy")
+    assert len(recorder.asked) == 1
+    for situation in ("When sunny", "When rainy", "When it snows"):
+        assert situation in recorder.text
+    merged, report = library.apply(settled.operations)
+    assert sorted(entry.text for entry in merged.entries) == [
+        "When any weather, go right.",
+        "When dark, go left.",
+    ]
+    assert report.dropped == ()
+    assert merged.entries[-1].parents or merged.entries[0].parents == ("E1",)
+
+
+def test_a_prompt_file_can_be_replaced_and_mistakes_are_told(tmp_path: Path) -> None:
+    (tmp_path / "repair.md").write_text("version: 2\n## system\nx\n## user\n{{ reason }}!\n", "utf-8")
+    prompts = Prompts(tmp_path)
+    assert prompts.render("repair", reason="why")[1].content == "why!"
+    assert prompts.digest != Prompts().digest
+    with pytest.raises(ConfigError, match="unknown variable"):
+        prompts.render("repair", other=1)
+    (tmp_path / "repare.md").write_text("version: 2\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"repare\.md"):
+        Prompts(tmp_path)
+    (tmp_path / "repare.md").unlink()
+    (tmp_path / "repair.md").write_text("hello", "utf-8")
+    with pytest.raises(ConfigError, match="version"):
+        Prompts(tmp_path)
+    (tmp_path / "repair.md").write_text("version: 2\n## system\nx\n## user\n{{ reason\n", "utf-8")
+    with pytest.raises(ConfigError, match="template"):
+        Prompts(tmp_path)

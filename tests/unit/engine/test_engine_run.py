@@ -1,0 +1,302 @@
+"""A whole run against scripted models: what it learns, what it records, how it stops and goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.world import make_config, models
+
+import tfgrpo
+from tfgrpo.engine.records import GroupRecord, StepRecord
+from tfgrpo.errors import (
+    AuthenticationError,
+    BudgetError,
+    ConfigError,
+    ConnectError,
+    InterruptedRunError,
+    RunStoppedError,
+)
+from tfgrpo.events import CallFinished, Event, GroupFinished, Warned
+from tfgrpo.journal import JournalReader
+from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel, VirtualClock
+from tfgrpo.testing.scripts import practice_script
+from tfgrpo.types import Ending, ModelRequest, Rollout, Signal
+
+SCRIPT = practice_script()
+
+
+def run_practice(config: tfgrpo.Config, model: ScriptedModel, folder: Path, **more: object) -> tfgrpo.Run:
+    async def main() -> tfgrpo.Run:
+        return await tfgrpo.practice(config, models=models(model), run_dir=folder / "run", **more)  # type: ignore[arg-type]
+
+    return VirtualClock().run(main)
+
+
+def run_resume(model: ScriptedModel, folder: Path, **more: object) -> tfgrpo.Run:
+    async def main() -> tfgrpo.Run:
+        return await tfgrpo.resume(folder / "run", models=models(model), **more)  # type: ignore[arg-type]
+
+    return VirtualClock().run(main)
+
+
+def test_a_run_ends_with_a_library_a_verdict_and_its_files(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice=8, practice__epochs=2)
+    run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    assert run.comparison is not None
+    assert run.comparison.tasks == 5
+    assert run.result.verdict == run.comparison.verdict
+    assert len(run.library) > 0
+    result = json.loads((run.directory / "result.json").read_text("utf-8"))
+    assert result["verdict"] == run.comparison.verdict
+    assert result["library"]["digest"] == run.library.digest
+    assert result["config_hash"] == config.digest()
+    assert (run.directory / "report.html").read_text("utf-8").startswith("<!doctype html>")
+    newest = run.directory / "library" / f"v{run.library.version:04d}.json"
+    assert tfgrpo.ExperienceLibrary.load(newest) == run.library
+    messages = tfgrpo.PromptAssembler(run.library, token_budget=2000).assemble(tfgrpo.Task("x", "Where?"))
+    assert messages[-1] == {"role": "user", "content": "Where?"}
+    assert "[E" in messages[0]["content"]
+
+
+def test_every_planned_rollout_has_one_record_and_groups_one_signal(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice=6)
+    run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    with JournalReader(run.directory / "journal.db") as reader:
+        rollouts = reader.records("rollout", Rollout)
+        groups = reader.records("group", GroupRecord)
+        steps = reader.records("step", StepRecord)
+    assert len([key for key in rollouts if key.startswith("practice/")]) == 6 * 3
+    assert len([key for key in rollouts if key.startswith(("baseline/", "learned/"))]) == 5 * 2 * 2
+    assert len(groups) == 6
+    assert [len(step.task_ids) for step in steps.values()] == [4, 2]
+    counted = run.result.groups
+    assert counted.mixed + counted.uniform + counted.undergraded == 6
+    assert counted.mixed == sum(group.signal is Signal.MIXED for group in groups.values())
+    for group in groups.values():
+        assert (group.signal is Signal.MIXED) == (len(set(group.rewards)) > 1)
+
+
+def test_one_request_asks_for_a_whole_group_where_the_model_can(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice=4)
+    whole, single = ScriptedModel(SCRIPT), ScriptedModel(SCRIPT, group_limit=1)
+    run_practice(config, whole, tmp_path)
+    assert {r.n for r in whole.requests if r.response_schema is None} == {2, 3}
+    other = tmp_path / "single"
+    other.mkdir()
+    run_practice(config, single, other)
+    assert {request.n for request in single.requests} == {1}
+    seeds = [request.seed for request in single.requests]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_temperatures_do_not_leak(tmp_path: Path) -> None:
+    config = make_config(
+        tmp_path, practice__temperature=0.9, evaluation__temperature=0.1, distill__temperature=0.5
+    )
+    model = ScriptedModel(SCRIPT)
+    run_practice(config, model, tmp_path)
+    practice = {f"t{number}" for number in range(6)}
+    for request in model.requests:
+        question = request.messages[-1].content
+        if request.response_schema is not None:
+            assert request.temperature == 0.5
+        else:
+            crossing = question.split("crossing ")[1].split("?")[0]
+            assert request.temperature == (0.9 if f"t{crossing}" in practice else 0.1)
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, 20, 33])
+def test_a_stopped_run_resumes_and_pays_nothing_twice(tmp_path: Path, after: int) -> None:
+    config = make_config(tmp_path)
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    reference = ScriptedModel(SCRIPT, latency=1.0)
+    whole = run_practice(config, reference, folder)
+
+    stop, seen = tfgrpo.StopSwitch(), 0
+
+    def interrupt(event: Event) -> None:
+        nonlocal seen
+        if isinstance(event, CallFinished):
+            seen += 1
+        if seen >= after:
+            stop.stop()
+
+    first = ScriptedModel(SCRIPT, latency=1.0)
+    with pytest.raises(RunStoppedError, match="tfgrpo resume") as caught:
+        run_practice(config, first, tmp_path, hooks=[interrupt], stop=stop)
+    assert isinstance(caught.value.reason, InterruptedRunError)
+    assert not (tmp_path / "run" / "result.json").exists()
+    second = ScriptedModel(SCRIPT, latency=1.0)
+    resumed = run_resume(second, tmp_path)
+    assert resumed.library.digest == whole.library.digest
+    assert resumed.comparison == whole.comparison
+    assert first.served + second.served == reference.served
+    third = ScriptedModel(SCRIPT)
+    assert run_resume(third, tmp_path).comparison == whole.comparison
+    assert third.calls.total() == 0
+
+
+def test_a_spent_budget_stops_and_a_higher_one_goes_on(tmp_path: Path) -> None:
+    config = make_config(tmp_path, budget__tokens=700)
+    model = ScriptedModel(SCRIPT)
+    warnings: list[str] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Warned):
+            warnings.append(event.message)
+
+    with pytest.raises(RunStoppedError, match="budget") as caught:
+        run_practice(config, model, tmp_path, hooks=[listen])
+    assert isinstance(caught.value.reason, BudgetError)
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        spent = sum(usage.tokens for usage in reader.usage_by_role().values())
+    assert 0 < spent <= 700
+    with pytest.raises(ConfigError, match="only limits"):
+        run_resume(model, tmp_path, overrides={"practice.epochs": 2})
+    run = run_resume(model, tmp_path, overrides={"budget.tokens": 10**7})
+    assert run.result.usage.total.input_tokens + run.result.usage.total.output_tokens > 700
+    assert set(model.served.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(FaultType.AUTHENTICATION, AuthenticationError), (FaultType.CONNECT, ConnectError)],
+)
+def test_what_no_call_can_escape_stops_the_run(
+    tmp_path: Path, fault: FaultType, reason: type[Exception]
+) -> None:
+    config = make_config(tmp_path, limits__attempts=2)
+    plan = FaultPlan().when(lambda call: call.nth > 8, fault)
+    first = ScriptedModel(SCRIPT, latency=0.1, faults=plan)
+    with pytest.raises(RunStoppedError) as caught:
+        run_practice(config, first, tmp_path)
+    assert isinstance(caught.value.reason, reason)
+    second = ScriptedModel(SCRIPT)
+    run = run_resume(second, tmp_path)
+    assert run.comparison is not None
+    assert set((first.served + second.served).values()) == {1}
+
+
+def test_a_fault_is_never_a_reward(tmp_path: Path) -> None:
+    """One rollout call of a group fails for good: the group is refilled, the fault is counted."""
+    config = make_config(tmp_path, practice=4, practice__group_size=3, practice__min_graded=3)
+    keys = {f"practice/0001/t0/{index:04d}x1" for index in range(3)}
+    plan = FaultPlan().when(lambda call: call.key in keys, FaultType.INVALID_REQUEST)
+    model = ScriptedModel(practice_script(base=1.0), faults=plan, group_limit=1)
+    groups = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, GroupFinished):
+            groups.append(event.group)
+
+    run = run_practice(config, model, tmp_path, hooks=[listen])
+    group = next(group for group in groups if group.task_id == "t0")
+    assert [rollout.ending for rollout in group.rollouts] == [Ending.FAULTED] * 3 + [Ending.COMPLETED] * 3
+    assert all(rollout.reward is None for rollout in group.rollouts[:3])
+    assert {g.signal for g in groups} == {Signal.UNIFORM}
+    assert run.result.faults == {"model": 3}
+    assert len(run.library) == 0
+
+
+def test_a_group_that_stays_short_is_undergraded_and_reported(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice=4)
+    plan = FaultPlan().when(lambda call: call.key.startswith("practice/0001/t0/"), FaultType.CONTEXT_LENGTH)
+    run = run_practice(config, ScriptedModel(SCRIPT, faults=plan), tmp_path)
+    assert run.result.groups.undergraded == 1
+    assert run.result.faults["model"] == 6
+
+
+def test_a_distiller_fault_costs_one_lesson_and_not_the_run(tmp_path: Path) -> None:
+    def broken(request: ModelRequest) -> str:
+        answer = SCRIPT(request)
+        return "no json here" if request.response_schema else str(answer)
+
+    run = run_practice(make_config(tmp_path), ScriptedModel(broken), tmp_path)
+    assert run.comparison is not None
+    assert len(run.library) == 0
+    assert run.result.faults["distiller"] == run.result.groups.mixed > 0
+
+
+def test_without_ground_truth_practice_tasks_need_no_truth(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice=6, truth=False, practice__ground_truth=False)
+    run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    assert run.result.groups.mixed > 0
+    assert len(run.library) > 0
+
+
+def test_selection_by_gain_refuses_lessons_that_do_not_help(tmp_path: Path) -> None:
+    """In a world where experiences hurt, the gate keeps the library empty."""
+    harmful = practice_script(base=0.7, gain=-0.6)
+    config = make_config(tmp_path, practice=8, practice__select="gain", practice__candidates=2)
+    run = run_practice(config, ScriptedModel(harmful), tmp_path)
+    assert len(run.library) == 0
+    helpful = practice_script(base=0.3, gain=0.6)
+    folder = tmp_path / "helpful"
+    folder.mkdir()
+    run = run_practice(config, ScriptedModel(helpful), folder)
+    assert len(run.library) > 0
+    with JournalReader(run.directory / "journal.db") as reader:
+        steps = reader.records("step", StepRecord)
+        groups = reader.records("group", GroupRecord)
+    for step in steps.values():
+        means = {arm.name: arm.mean for arm in step.gate}
+        assert not means or means[step.chosen] == max(means.values())
+    assert all(group.gain is None or group.advantage is None or group.gain > 0 for group in groups.values())
+
+
+def test_group_size_one_learns_from_what_went_wrong(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice__group_size=1)
+    run = run_practice(config, ScriptedModel(practice_script(base=0.0)), tmp_path)
+    assert run.result.groups.uniform == 6
+    assert len(run.library) > 0
+
+
+def test_evaluate_answers_held_out_tasks_only(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    model = ScriptedModel(SCRIPT)
+
+    async def main() -> tfgrpo.Run:
+        return await tfgrpo.evaluate(config, models=models(model), run_dir=tmp_path / "run")
+
+    run = VirtualClock().run(main)
+    assert run.comparison is None
+    assert len(model.requests) == 5
+    assert run.result.kind == "evaluation"
+
+
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: (f / "practice.jsonl").write_text('{"id": 1, "input": "x"}\n', "utf-8"), "practice.jsonl"),
+        (lambda f: (f / "held_out.jsonl").unlink(), "held_out"),
+    ],
+)
+def test_changed_inputs_are_told_on_resume(
+    tmp_path: Path, change: Callable[[Path], object], told: str
+) -> None:
+    config = make_config(tmp_path)
+    run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    change(tmp_path)
+    with pytest.raises(ConfigError, match=told):
+        run_resume(ScriptedModel(SCRIPT), tmp_path)
+
+
+def test_held_out_tasks_must_be_new(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    (tmp_path / "held_out.jsonl").write_bytes((tmp_path / "practice.jsonl").read_bytes())
+    with pytest.raises(ConfigError, match="also practice task"):
+        run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_is_used_once(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    with pytest.raises(ConfigError, match="tfgrpo resume"):
+        run_practice(config, ScriptedModel(SCRIPT), tmp_path)
