@@ -1,1 +1,51 @@
 """Training-Free GRPO: a frozen language model learns a library of experiences instead of weights."""
+
+from importlib.metadata import version
+
+from tfgrpo.config import Config, load_config
+from tfgrpo.engine.stop import StopSwitch
+from tfgrpo.errors import (
+    BudgetError,
+    ConfigError,
+    DataError,
+    JournalError,
+    LibraryError,
+    ModelError,
+    RunStoppedError,
+    TfgrpoError,
+    VerifierError,
+)
+from tfgrpo.library import ExperienceLibrary, PromptAssembler, TokenPrior
+from tfgrpo.runs import Run, evaluate, practice, resume
+from tfgrpo.types import Experience, Operation, OperationKind, Reward, Rollout, Task, Trajectory
+
+__version__ = version("tfgrpo")
+
+__all__ = [
+    "BudgetError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Experience",
+    "ExperienceLibrary",
+    "JournalError",
+    "LibraryError",
+    "ModelError",
+    "Operation",
+    "OperationKind",
+    "PromptAssembler",
+    "Reward",
+    "Rollout",
+    "Run",
+    "RunStoppedError",
+    "StopSwitch",
+    "Task",
+    "TfgrpoError",
+    "TokenPrior",
+    "Trajectory",
+    "VerifierError",
+    "evaluate",
+    "load_config",
+    "practice",
+    "resume",
+]

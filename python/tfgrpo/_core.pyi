@@ -38,10 +38,10 @@ class Library:
         """Applies a JSON array of `Operation`; returns the next library and the `ApplyReport` as JSON.
 
         Raises:
-            CoreError: the bytes are no operations. An operation that cannot be applied is no error: the report
-                has it, with the reason.
+            CoreError: the bytes are no operations. An operation that cannot be applied is no error: the
+                report has it, with the reason.
         """
-    def with_credit(self, credits: dict[str, float]) -> Library:
+    def with_credit(self, credit: dict[str, float]) -> Library:
         """The same library, version and digest with new credits for the experiences named.
 
         Raises:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import secrets
 import time
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import anyio.to_thread
 import msgspec
-from tfgrpo.report.result import Result
 
-from tfgrpo.config import Config, resolve_config
+from tfgrpo.config import Config
 from tfgrpo.distill import Asker, Prompts
 from tfgrpo.engine.budget import Budget
 from tfgrpo.engine.calls import Calls
 from tfgrpo.engine.context import Context, distiller_send
 from tfgrpo.engine.dataset import Dataset, load_dataset
 from tfgrpo.engine.evaluate import run_evaluation
+from tfgrpo.engine.header import START, Header, Kind, journal_path, read_header, run_config
 from tfgrpo.engine.practice import run_practice
 from tfgrpo.engine.providers import Fetching, open_admissions, open_models
 from tfgrpo.engine.stop import StopSwitch
@@ -29,12 +29,14 @@ from tfgrpo.events import Hook, Hooks, Warned
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.models import Model
+from tfgrpo.report.build import result_of
 from tfgrpo.report.comparison import Comparison
+from tfgrpo.report.html import render
+from tfgrpo.report.records import read_records
+from tfgrpo.report.result import Result, encode
 from tfgrpo.rollout import build_agent
-from tfgrpo.types import Role, Struct, Usage
+from tfgrpo.types import Role, Usage
 from tfgrpo.verify import build_verifier
-
-Kind = Literal["practice", "evaluation"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,6 @@ class Run:
     library: ExperienceLibrary
     comparison: Comparison | None
     result: Result
-
-
-class Header(Struct, frozen=True):
-    """What a run was started with; the first row of its journal. Resuming must find the same inputs."""
-
-    kind: Kind
-    config: str
-    config_hash: str
-    prompts: str
-    held_out: str
-    practice: str | None
-    library: str
-    started: float
 
 
 async def practice(
@@ -145,49 +134,7 @@ async def resume(
         inputs = _Inputs.load(header.kind, config, ExperienceLibrary.load(directory / START))
         inputs.must_match(header, directory)
         surroundings = _Surroundings(tuple(hooks), models, stop, fetching)
-        return await _work(journal, header, inputs, directory, surroundings)
-
-
-def journal_path(directory: Path) -> Path:
-    """The journal of a run directory.
-
-    Raises:
-        ConfigError: there is no run directory, or it holds no journal.
-    """
-    path = directory / "journal.db"
-    if not path.is_file():
-        raise ConfigError(
-            f"{directory}: is no run directory (it has no journal.db); name one, as in runs/demo-1a2b."
-        )
-    return path
-
-
-def read_header(header: Mapping[str, Any], directory: Path) -> Header:
-    """The header of a run's journal.
-
-    Raises:
-        JournalError: it is not one of ours.
-    """
-    try:
-        return msgspec.convert(header, Header)
-    except msgspec.ValidationError as error:
-        raise JournalError(f"{directory}: the journal has no readable header: {error}.") from None
-
-
-def run_config(header: Header, directory: Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration a run was started with, speed limits and budget possibly changed.
-
-    Raises:
-        ConfigError: an override is of a key that shapes results.
-    """
-    for key in overrides or {}:
-        if key.partition(".")[0] not in ("limits", "budget"):
-            raise ConfigError(
-                f"--set {key}: a run keeps the settings that shape its results; only limits.* and budget.* "
-                "may change on resume. Start a new run to change others."
-            )
-    body = tomllib.loads(header.config)
-    return resolve_config(body, dict(overrides or {}), place=str(directory), environment=False)
+        return await _work(journal, inputs, directory, surroundings)
 
 
 @dataclass(frozen=True)
@@ -249,10 +196,6 @@ class _Inputs:
                 )
 
 
-#: Where a run directory keeps the library it starts with.
-START = Path("library") / "v0000.json"
-
-
 async def _start(inputs: _Inputs, run_dir: str | Path | None, surroundings: _Surroundings) -> Run:
     build_verifier(inputs.config.verifier)  # a wrong verifier.function is told before anything is created
     name = inputs.config.run.name
@@ -270,32 +213,25 @@ async def _start(inputs: _Inputs, run_dir: str | Path | None, surroundings: _Sur
     inputs.library.save(directory / START)
     journal = Journal.create(directory / "journal.db", msgspec.to_builtins(header))
     async with journal:
-        return await _work(journal, header, inputs, directory, surroundings)
+        return await _work(journal, inputs, directory, surroundings)
 
 
-async def _work(
-    journal: Journal, header: Header, inputs: _Inputs, directory: Path, surroundings: _Surroundings
-) -> Run:
+async def _work(journal: Journal, inputs: _Inputs, directory: Path, surroundings: _Surroundings) -> Run:
     """Run or go on with a run, up to its result; ends in one error, however many tasks failed."""
     try:
         async with AsyncExitStack() as stack:
             context = await _open(journal, inputs, directory, surroundings, stack)
             held_out = inputs.held_out.tasks
-            if inputs.kind == "evaluation":
-                baseline, learned, library = (
-                    None,
-                    await run_evaluation(context, "learned", held_out, inputs.library),
-                    inputs.library,
-                )
-            else:
-                baseline = await run_evaluation(context, "baseline", held_out, inputs.library)
-                library = await run_practice(context, inputs.library)
-                learned = await run_evaluation(context, "learned", held_out, library)
+            library = inputs.library
+            if inputs.kind == "practice":
+                await run_evaluation(context, "baseline", held_out, library)
+                library = await run_practice(context, library)
+            await run_evaluation(context, "learned", held_out, library)
     except BaseExceptionGroup as group:
         raise _told_once(group, directory) from None
     except RunStoppedError as error:
         raise _resumable(error, directory) from None
-    return _finish(journal, header, inputs, directory, library, baseline, learned)
+    return await anyio.to_thread.run_sync(write_report, directory)
 
 
 async def _open(
@@ -328,6 +264,24 @@ async def _open(
         hooks=hooks,
         practice_tasks=inputs.practice.tasks if inputs.practice is not None else (),
     )
+
+
+def write_report(run_dir: str | Path) -> Run:
+    """Build the result of a finished run from its journal; writes `result.json` and `report.html`.
+
+    Raises:
+        ConfigError: no run there, or it is not finished.
+        JournalError: the journal is damaged.
+    """
+    directory = Path(run_dir)
+    records = read_records(directory)
+    comparison, result = result_of(records)
+    try:
+        (directory / "result.json").write_bytes(encode(result))
+        (directory / "report.html").write_text(render(result, records), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{directory}: the report cannot be written: {error.strerror}.") from None
+    return Run(directory, records.library, comparison, result)
 
 
 def _check_disjoint(practice: Dataset, held_out: Dataset) -> None:

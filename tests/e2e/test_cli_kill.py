@@ -18,7 +18,7 @@ import pytest
 from tests.world import write_tasks
 
 from tfgrpo.journal import JournalReader
-from tfgrpo.testing import read_log
+from tfgrpo.testing.loopback import read_log
 
 #: (practice tasks, seconds between which a kill falls)
 SIZES = [

@@ -41,7 +41,11 @@ RunDir = Annotated[Path | None, Parameter(name="--run-dir", help="Default: runs/
 
 @app.command(name="practice")
 def practice_command(
-    config: Path, *, run_dir: RunDir = None, set: Sets = (), json: Json = False  # noqa: A002
+    config: Path,
+    *,
+    run_dir: RunDir = None,
+    set: Sets = (),
+    json: Json = False,
 ) -> int:
     """Learn a library and say whether it helps: baseline, practice, evaluation, comparison, report.
 
@@ -66,7 +70,7 @@ def evaluate_command(
     *,
     library: Path | None = None,
     run_dir: RunDir = None,
-    set: Sets = (),  # noqa: A002
+    set: Sets = (),
     json: Json = False,
 ) -> int:
     """Answer the held-out tasks, with a library or without, and report the mean reward.
@@ -95,7 +99,7 @@ def evaluate_command(
 
 
 @app.command(name="resume")
-def resume_command(run: Path, *, set: Sets = (), json: Json = False) -> int:  # noqa: A002
+def resume_command(run: Path, *, set: Sets = (), json: Json = False) -> int:
     """Go on with a stopped run at the next call that is not completed.
 
     Parameters
@@ -145,7 +149,7 @@ def compare(run_a: Path, run_b: Path, *, json: Json = False) -> int:
 
 
 @app.command
-def doctor(config: Path, *, set: Sets = (), json: Json = False) -> int:  # noqa: A002
+def doctor(config: Path, *, set: Sets = (), json: Json = False) -> int:
     """Check configuration, data, endpoint, key, model, limits and disk, and say what to do.
 
     One test call of a few tokens is made.

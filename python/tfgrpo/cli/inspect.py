@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfgrpo.distill.consolidate import describe
+from tfgrpo.engine.header import START, journal_path
 from tfgrpo.engine.practice import stored_library
 from tfgrpo.engine.records import StepRecord
 from tfgrpo.errors import ConfigError
@@ -12,7 +13,7 @@ from tfgrpo.journal import JournalReader
 from tfgrpo.library import ExperienceLibrary, LibraryDiff
 from tfgrpo.report.comparison import Comparison
 from tfgrpo.report.comparison import compare as compare_arms
-from tfgrpo.runs import journal_path, learned_rewards
+from tfgrpo.report.records import read_records
 
 
 def library_of(source: Path) -> ExperienceLibrary:
@@ -27,7 +28,7 @@ def library_of(source: Path) -> ExperienceLibrary:
     with JournalReader(journal_path(source)) as reader:
         steps = list(reader.records("step", StepRecord).values())
         if not steps:
-            return ExperienceLibrary.load(source / "library" / "v0000.json")
+            return ExperienceLibrary.load(source / START)
         return stored_library(reader, steps[-1])
 
 
@@ -47,14 +48,16 @@ def comparison_of(run_a: Path, run_b: Path) -> Comparison:
     Raises:
         ConfigError: a run has no finished evaluation, or they share no task.
     """
-    (first, samples_a), (second, samples_b) = learned_rewards(run_a), learned_rewards(run_b)
+    a, b = read_records(run_a), read_records(run_b)
+    first, second = a.learned.rewards(), b.learned.rewards()
     shared = [task_id for task_id in first if task_id in second]
     if not shared:
         raise ConfigError(f"{run_a} and {run_b} share no held-out task: there is nothing to compare.")
     return compare_arms(
         {task_id: first[task_id] for task_id in shared},
         {task_id: second[task_id] for task_id in shared},
-        samples=min(samples_a, samples_b),
+        samples=min(a.config.evaluation.samples, b.config.evaluation.samples),
+        confidence=a.config.evaluation.confidence,
     )
 
 

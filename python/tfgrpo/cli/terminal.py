@@ -81,7 +81,9 @@ def run_job(job: Callable[[StopSwitch], Awaitable[T]]) -> T:
             result.append(await job(stop))
             group.cancel_scope.cancel()
         if not result:
-            raise RunStoppedError(InterruptedRunError("Interrupted at once; all that was acknowledged is kept."))
+            raise RunStoppedError(
+                InterruptedRunError("Interrupted at once; all that was acknowledged is kept.")
+            )
         return result[0]
 
     try:

@@ -13,9 +13,9 @@ from typing import NoReturn, TypeVar
 
 import anyio
 import msgspec
-from tfgrpo.engine.admission import Admission, Lease
 
 from tfgrpo.config import Config, Endpoint
+from tfgrpo.engine.admission import Admission, Lease
 from tfgrpo.engine.budget import Budget
 from tfgrpo.errors import (
     FATAL_MODEL_ERRORS,

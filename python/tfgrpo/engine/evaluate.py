@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfgrpo.engine.context import Context, each
-from tfgrpo.engine.group import run_rollouts
+from tfgrpo.engine.group import key_of_index, run_rollouts
 from tfgrpo.engine.records import key_of
 from tfgrpo.events import PhaseStarted
+from tfgrpo.journal import JournalReader
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import Rollout, Struct, Task
+
+
+class EvaluationRecord(Struct, frozen=True):
+    """A finished evaluation: how many rollouts each task has, in the order of the data."""
+
+    rollouts: dict[str, int]
 
 
 class Evaluation(Struct, frozen=True):
@@ -61,4 +68,21 @@ async def run_evaluation(
         return tuple(rollouts)
 
     results = await each(tasks, one)
+    counts = {task.id: len(rollouts) for task, rollouts in zip(tasks, results, strict=True)}
+    await context.journal.record("evaluation", key_of(phase), EvaluationRecord(counts))
     return Evaluation(phase, {task.id: rollouts for task, rollouts in zip(tasks, results, strict=True)})
+
+
+def stored_evaluation(reader: JournalReader, phase: str) -> Evaluation | None:
+    """A finished evaluation from the journal; None while it is not finished."""
+    record = reader.get("evaluation", key_of(phase), EvaluationRecord)
+    if record is None:
+        return None
+    rollouts = reader.records("rollout", Rollout, prefix=f"{key_of(phase)}/")
+    return Evaluation(
+        phase,
+        {
+            task_id: tuple(rollouts[key_of_index(key_of(phase, task_id), index)] for index in range(count))
+            for task_id, count in record.rollouts.items()
+        },
+    )

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tfgrpo.engine.admission import Admission
-
 from tfgrpo.config import Config, Endpoint, LimitsSection, api_key
+from tfgrpo.engine.admission import Admission
 from tfgrpo.models import Model, OpenAIModel, open_session
 from tfgrpo.models.local import LocalServer
 from tfgrpo.models.weights import fetch

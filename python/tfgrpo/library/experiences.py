@@ -118,8 +118,8 @@ class ExperienceLibrary:
         """Applies operations, whose order does not matter, and reports what became of each.
 
         Without an effective operation the same version and digest come back. An operation that cannot be
-        applied (unknown, stale or missing target, empty or duplicate text, …) is dropped and reported with the
-        reason, never an error.
+        applied (unknown, stale or missing target, empty or duplicate text, …) is dropped and reported with
+        the reason, never an error.
         A merge is an ADD with `parents` and a DELETE for each parent that it replaces.
 
         Raises:

@@ -102,7 +102,7 @@ def failure(
     if status in {401, 403}:
         return make(
             AuthenticationError,
-            f"the key is missing, wrong, or may not use {model}; check the variable named by model.api_key_env",
+            f"the key is missing, wrong, or may not use {model}; check the variable in model.api_key_env",
         )
     if status in {404, 405}:
         return make(

@@ -1,0 +1,1 @@
+"""Reports: statistics, `result.json`, `report.html`, the summary on a terminal; all read from the journal."""

@@ -65,9 +65,9 @@ def compare(
 ) -> Comparison:
     """Compare two arms in pairs.
 
-    The verdict is "better" or "worse" only if the sign-flip test rejects at 1 - confidence *and* the bootstrap
-    interval of the difference excludes 0; otherwise it is "not distinguishable". Swapping the arms mirrors the
-    result exactly; the order and the names of the tasks change nothing.
+    The verdict is "better" or "worse" only if the sign-flip test rejects at 1 - confidence *and* the
+    bootstrap interval of the difference excludes 0; otherwise it is "not distinguishable". Swapping the arms
+    mirrors the result exactly; the order and the names of the tasks change nothing.
 
     Args:
         baseline: the graded rewards of each task, in [0, 1], by task id. A task whose samples all faulted has
@@ -94,8 +94,8 @@ def compare(
         confidence=confidence,
         baseline_mean=before if pairs else None,
         learned_mean=after if pairs else None,
-        baseline_pass_at_k=_pass_at_k([baseline[task] for task in deep], samples),
-        learned_pass_at_k=_pass_at_k([learned[task] for task in deep], samples),
+        baseline_pass_at_k=pass_at_k([baseline[task] for task in deep], samples),
+        learned_pass_at_k=pass_at_k([learned[task] for task in deep], samples),
         difference=difference,
         interval=interval,
         interval_method=method,
@@ -126,8 +126,8 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else 0.0
 
 
-def _pass_at_k(rewards: Sequence[Sequence[float]], k: int) -> float | None:
-    """Mean over tasks of 1 - C(n - c, k) / C(n, k): n graded answers of which c have reward 1."""
+def pass_at_k(rewards: Sequence[Sequence[float]], k: int) -> float | None:
+    """Mean over tasks of 1 - C(n - c, k) / C(n, k): n >= k graded answers of which c have reward 1."""
     if not rewards:
         return None
     chances = []
@@ -182,8 +182,8 @@ def _bootstrap(
 def _sign_flip_test(quanta: NDArray[Any], seed: int, resamples: int) -> tuple[float, str]:
     """Under the null hypothesis each task's difference has either sign with equal chance."""
     differing, _ = _oriented(quanta[quanta != 0])
-    if len(differing) == 0:
-        return 1.0, "none: no task differs"
+    if len(differing) < 2:  # of one difference, both signs are equally extreme
+        return 1.0, f"none: {'one task differs' if len(differing) else 'no task differs'}"
     found = stats.permutation_test(
         (differing,),
         np.sum,

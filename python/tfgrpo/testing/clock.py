@@ -1,4 +1,4 @@
-"""A clock without waiting: an asyncio loop whose time jumps to the next timer as soon as nothing else can run.
+"""A clock without waiting: an asyncio loop whose time jumps to the next timer when nothing else can run.
 
 How it decides to jump: before every wait the loop polls its real selector. With no other thread alive and no
 socket registered nothing but a timer can wake it, so it jumps at once. Otherwise it first waits a short grace
@@ -29,9 +29,9 @@ class VirtualClock:
     """Time that passes only when everything waits.
 
     `clock.run(main)` runs a test body; `clock.new_event_loop` is the loop factory for other runners
-    (`anyio.run(…, backend_options={"loop_factory": clock.new_event_loop})`, `asyncio.Runner`, pytest-asyncio's
-    hook). `anyio.sleep`, `anyio.fail_after` and `loop.call_later` all follow it, in the order of their deadlines;
-    timers of one instant fire in the order they were set.
+    (`anyio.run(…, backend_options={"loop_factory": clock.new_event_loop})`, `asyncio.Runner`, or the hook of
+    pytest-asyncio). `anyio.sleep`, `anyio.fail_after` and `loop.call_later` all follow it, in the order of
+    their deadlines.
 
     Args:
         start: the first reading, in seconds.
@@ -135,7 +135,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
-    def run_in_executor(  # type: ignore[override]  # the stub's own signature differs between versions
+    def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
         hold = self._clock.hold()

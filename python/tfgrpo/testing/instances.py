@@ -7,9 +7,10 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WORDS = tuple(
-    "when the task asks for a number check each step before you answer and name the unit first then compare "
-    "both sides keep exact fractions until last read every condition twice".split()
+#: What strings are made of.
+WORDS = (
+    *("when", "the", "task", "asks", "for", "a", "number", "check", "each", "step", "before", "you"),
+    *("answer", "then", "compare", "both", "sides", "keep", "exact", "fractions", "and", "units"),
 )
 
 _DEEP = 6

@@ -1,4 +1,4 @@
-"""A model that answers by script, in process: replies and faults are functions of the request and the plan."""
+"""A model that answers by script, in process: replies and faults follow from the request and the plan."""
 
 from __future__ import annotations
 

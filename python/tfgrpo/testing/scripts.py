@@ -2,7 +2,7 @@
 
 The sample's world: a task's input ends with "(key: 3f2a)", and the right answer is a hash of the key
 (`truth_of`). A rollout is right with a probability that rises when experiences stand in the prompt; requests
-with a JSON schema get a valid instance; everything else gets a few words. All of it is a function of the request.
+with a JSON schema get a valid instance; all others get a few words. The request alone decides every answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EXPERIENCE = re.compile(r"^\W*\[?(E\w+)\]", re.MULTILINE)
 def fingerprint(request: ModelRequest) -> str:
     """A hash of everything that shapes one answer: messages, sampling, seed, schema, tools; not `n`."""
     single = msgspec.structs.replace(request, n=1)
-    return hashlib.sha256(orjson.dumps(msgspec.to_builtins(single), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(single, order="sorted")).hexdigest()
 
 
 def seeded(request: ModelRequest) -> random.Random:

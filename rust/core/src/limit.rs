@@ -160,7 +160,7 @@ impl Admission {
             concurrency,
             requests: requests_per_minute.map(Bucket::new),
             tokens: tokens_per_minute.map(Bucket::new),
-            now: f64::NEG_INFINITY,
+            now: 0.0,
             next_ticket: 0,
             queue: BTreeMap::new(),
             priorities: HashMap::new(),
@@ -257,7 +257,7 @@ impl Admission {
         }
     }
 
-    /// Time never goes backwards, and what is no instant does not move it.
+    /// Time starts at 0 and never goes backwards; what is no instant does not move it.
     fn advance(&mut self, now: f64) {
         if now.is_finite() {
             self.now = self.now.max(now);

@@ -59,8 +59,8 @@ impl Library {
         Ok((Self(library), PyBytes::new(py, &report)))
     }
 
-    fn with_credit(&self, credits: BTreeMap<String, f64>) -> PyResult<Self> {
-        self.0.with_credit(&credits).map(Self).map_err(refused)
+    fn with_credit(&self, credit: BTreeMap<String, f64>) -> PyResult<Self> {
+        self.0.with_credit(&credit).map(Self).map_err(refused)
     }
 
     fn prior(&self, py: Python<'_>, heading: &str, token_budget: u64) -> (String, Vec<String>, u64, String) {

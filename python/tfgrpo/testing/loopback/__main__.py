@@ -1,4 +1,7 @@
-"""The loopback server as a process of its own: what `python -m tfgrpo.testing.loopback` runs."""
+"""The loopback server as a process of its own: `python -m tfgrpo.testing.loopback --script module:function`.
+
+The first line on stdout is the base URL; the process survives its clients and serves until SIGTERM or SIGINT.
+"""
 
 from __future__ import annotations
 
@@ -74,3 +77,7 @@ async def _serve(options: argparse.Namespace) -> None:
             sys.stdout.flush()
             async for _ in signals:
                 return
+
+
+if __name__ == "__main__":
+    main()

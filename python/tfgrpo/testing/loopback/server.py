@@ -1,10 +1,7 @@
 """An OpenAI-style chat completions server on 127.0.0.1 that answers by script and counts what it served.
 
-In the same loop: `async with LoopbackServer(script) as server: server.base_url`. As a process of its own:
-`python -m tfgrpo.testing.loopback --script module:function --log FILE`; the first line on stdout is the base URL.
-
-A call is *served* when the server does the paid work: that moment is counted, and written to the log, before the
-latency passes and before any byte of the answer is sent, so a client that dies meanwhile still pays.
+A call is *served* when the server does the paid work: that moment is counted, and written to the log, before
+the latency passes and before any byte of the answer is sent, so a client that dies meanwhile still pays.
 """
 
 from __future__ import annotations
@@ -19,11 +16,10 @@ from typing import Any, Self
 
 import anyio
 import msgspec
-import orjson
 from aiohttp import web
 
-from tfgrpo.testing import endpoint
 from tfgrpo.testing.faults import Call, FaultPlan, FaultType, PlannedFault
+from tfgrpo.testing.loopback import endpoint
 from tfgrpo.testing.scripts import Script, answers, fingerprint
 from tfgrpo.types import ModelRequest
 
@@ -285,9 +281,3 @@ async def _stream(
 def read_log(path: Path | str) -> list[Served]:
     """The served calls that a log file holds, in order."""
     return [msgspec.json.decode(line, type=Served) for line in Path(path).read_bytes().splitlines()]
-
-
-if __name__ == "__main__":
-    from tfgrpo.testing.serve import main
-
-    main()

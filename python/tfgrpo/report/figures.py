@@ -1,0 +1,113 @@
+"""The report's figures as inline SVG: deterministic bytes, colours from the page's style sheet."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tfgrpo.report.comparison import Estimate
+
+#: Drawn in these colours, which are then replaced by the page's own, so that figures follow light and dark.
+_INK, _SOFT, _LINE, _ACCENT, _GAIN, _LOSS = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+_VARIABLES = {
+    _INK: "--ink",
+    _SOFT: "--soft",
+    _LINE: "--line",
+    _ACCENT: "--accent",
+    _GAIN: "--gain",
+    _LOSS: "--loss",
+}
+_SIZE = (5.0, 3.4)  # inches: the text then stays readable on a phone and on a desk
+
+
+def effect(difference: float, interval: tuple[float, float], *, alt: str) -> str:
+    """The difference with its interval on one axis, 0 marked."""
+    figure = Figure(figsize=(5.0, 0.95))
+    axes = figure.add_subplot()
+    low, high = interval
+    reach = max(abs(low), abs(high), 0.02) * 1.15
+    colour = _GAIN if low > 0 else _LOSS if high < 0 else _ACCENT
+    axes.axvline(0, color=_SOFT, linewidth=1)
+    axes.plot([low, high], [0, 0], color=colour, linewidth=4, solid_capstyle="round")
+    axes.plot([difference], [0], "o", color=colour, markersize=11)
+    axes.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.2f}".replace("-", "−") if value else "0")
+    _style(axes, "difference in mean reward, learned − baseline", "")
+    axes.spines["left"].set_visible(False)
+    return _svg(figure, "effect", alt)
+
+
+def learning_curve(steps: Sequence[tuple[int, Estimate]], *, alt: str) -> str:
+    """Mean practice reward by step, each with its interval; at least one step has a mean."""
+    figure = Figure(figsize=_SIZE)
+    axes = figure.add_subplot()
+    known = [(step, e.mean, e.low, e.high) for step, e in steps if e.mean is not None]
+    xs, means, lows, highs = (list(column) for column in zip(*known, strict=True))
+    axes.fill_between(xs, lows, highs, color=_ACCENT, alpha=0.14, linewidth=0)
+    axes.vlines(xs, lows, highs, color=_ACCENT, linewidth=1.4, alpha=0.6)
+    axes.plot(xs, means, "o-", color=_ACCENT, linewidth=2, markersize=6)
+    axes.set(xlim=(min(xs) - 0.5, max(xs) + 0.5), ylim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    axes.grid(axis="y", color=_LINE, linewidth=0.8)
+    _style(axes, "step", "mean reward")
+    return _svg(figure, "curve", alt)
+
+
+def before_after(pairs: Sequence[tuple[float, float]], *, alt: str) -> str:
+    """Each task at (baseline mean, learned mean); the area of a disc is its number of tasks."""
+    figure = Figure(figsize=_SIZE)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=_SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    counts = Counter((round(before, 3), round(after, 3)) for before, after in pairs)
+    largest = max(counts.values())
+    for (before, after), count in sorted(counts.items()):
+        colour = _GAIN if after > before else _LOSS if after < before else _SOFT
+        area = 560 * count / max(largest, 8)
+        axes.scatter([before], [after], s=[area], color=colour, alpha=0.65, linewidths=0, zorder=2)
+    axes.set(xlim=(-0.1, 1.1), ylim=(-0.14, 1.14), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axes.annotate("better", (0.5, 0.5), (-46, 40), textcoords="offset points", color=_GAIN, fontsize=11)
+    axes.annotate("worse", (0.5, 0.5), (20, -46), textcoords="offset points", color=_LOSS, fontsize=11)
+    _style(axes, "baseline: mean reward of a task", "learned")
+    return _svg(figure, "pairs", alt)
+
+
+def _style(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label, color=_SOFT, fontsize=11)
+    axes.set_ylabel(y_label, color=_SOFT, fontsize=11)
+    axes.tick_params(colors=_INK, labelsize=11, length=0, pad=6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_LINE)
+
+
+def _svg(figure: Figure, salt: str, alt: str) -> str:
+    """The figure as an `<svg>` element: accessible, scalable, its ids distinct from every other figure's."""
+    figure.set_layout_engine("constrained")
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    out = io.StringIO()
+    settings = {"svg.hashsalt": f"tfgrpo-{salt}", "svg.fonttype": "none", "font.family": "sans-serif"}
+    with mpl.rc_context(settings):
+        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = out.getvalue()
+    body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
+    body = re.sub(r"(font: [\d.]+px)[^;\"]*", r"\1 var(--sans)", body)
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    width, height = (round(inches * 72, 1) for inches in figure.get_size_inches())
+    label = escape(alt, quote=True)
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">{body}</svg>'

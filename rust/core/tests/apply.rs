@@ -1,0 +1,165 @@
+//! The laws of `apply`.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{add, delete, library, modify, operation};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tfgrpo_core::{Library, Operation, OperationKind};
+
+fn ids(library: &Library) -> BTreeSet<String> {
+    library.entries().iter().map(|entry| entry.id.to_string()).collect()
+}
+
+proptest! {
+    #[test]
+    fn nothing_and_keeping_are_the_identity(library in library(), batch in vec(operation(), 0..6)) {
+        let keeps = batch.into_iter().map(|o| Operation { kind: OperationKind::Keep, ..o }).collect();
+        for batch in [Vec::new(), keeps] {
+            prop_assert_eq!(&library.apply(batch).0, &library);
+        }
+    }
+
+    #[test]
+    fn order_makes_no_difference(
+        (library, batch, shuffled) in (library(), vec(operation(), 0..14))
+            .prop_flat_map(|(l, batch)| (Just(l), Just(batch.clone()), Just(batch).prop_shuffle())),
+    ) {
+        prop_assert_eq!(library.apply(batch), library.apply(shuffled));
+    }
+
+    #[test]
+    fn sizes_and_versions_add_up(library in library(), batch in vec(operation(), 0..14)) {
+        let (next, report) = library.apply(batch);
+        prop_assert_eq!(
+            next.entries().len() + report.deleted.len(),
+            library.entries().len() + report.added.len()
+        );
+        let changed = !(report.added.is_empty() && report.modified.is_empty() && report.deleted.is_empty());
+        prop_assert_eq!(next.version(), library.version() + u64::from(changed));
+        prop_assert_eq!(next.digest() != library.digest(), changed);
+    }
+
+    #[test]
+    fn every_operation_is_accounted_for(library in library(), batch in vec(operation(), 0..14)) {
+        let applied_kinds = |report: &tfgrpo_core::ApplyReport, kind: OperationKind| match kind {
+            OperationKind::Add => Some(report.added.len()),
+            OperationKind::Modify => Some(report.modified.len()),
+            OperationKind::Delete => Some(report.deleted.len()),
+            OperationKind::Keep => None, // several KEEPs of one experience are one
+        };
+        let (_, report) = library.apply(batch.clone());
+        for kind in [OperationKind::Add, OperationKind::Modify, OperationKind::Delete] {
+            let asked = batch.iter().filter(|o| o.kind == kind).count();
+            let dropped = report.dropped.iter().filter(|d| d.operation.kind == kind).count();
+            prop_assert_eq!(Some(asked - dropped), applied_kinds(&report, kind));
+        }
+        prop_assert!(report.dropped.iter().all(|d| !d.reason.is_empty() && batch.contains(&d.operation)));
+    }
+
+    #[test]
+    fn ids_are_unique_for_ever(batches in vec(vec(operation(), 0..8), 0..6)) {
+        let mut library = Library::default();
+        let mut ever = BTreeSet::new();
+        for batch in batches {
+            let before = ids(&library);
+            let (next, report) = library.apply(batch);
+            for id in &report.added {
+                prop_assert!(ever.insert(*id), "{} was used before", id);
+            }
+            let gone: BTreeSet<String> = report.deleted.iter().map(ToString::to_string).collect();
+            prop_assert!(before.difference(&gone).all(|id| ids(&next).contains(id)));
+            library = next;
+        }
+    }
+
+    #[test]
+    fn delete_beats_modify(library in library(), batch in vec(operation(), 0..10)) {
+        let Some(entry) = library.entries().first() else { return Ok(()) };
+        let id = entry.id.to_string();
+        let mut batch = batch;
+        batch.push(modify(&id, "quite another wording", library.version()));
+        batch.push(Operation { source: "zzz".into(), ..delete(&id, library.version()) });
+        let (next, report) = library.apply(batch);
+        prop_assert!(!ids(&next).contains(&id));
+        prop_assert!(!report.modified.contains(&entry.id));
+    }
+
+    #[test]
+    fn living_texts_are_clean_and_distinct(library in library()) {
+        let keys: BTreeSet<String> =
+            library.entries().iter().map(|entry| tfgrpo_core::text::key(&entry.text)).collect();
+        prop_assert_eq!(keys.len(), library.entries().len());
+        for entry in library.entries() {
+            let clean = tfgrpo_core::text::clean(&entry.text);
+            prop_assert_eq!(clean.as_ref(), Ok(&entry.text));
+        }
+    }
+
+    #[test]
+    fn lineage_ends_with_the_living_text(library in library()) {
+        for entry in library.entries() {
+            let (first, last) = (entry.history.first().unwrap(), entry.history.last().unwrap());
+            prop_assert_eq!((first.operation, first.version), (OperationKind::Add, entry.created));
+            prop_assert_eq!((&last.text, last.version), (&entry.text, entry.changed));
+            for source in entry.history.iter().flat_map(|revision| &revision.sources) {
+                prop_assert!(entry.sources.contains(source));
+            }
+        }
+    }
+}
+
+/// Why `operation` is not applied to a library with "check units" (E1, version 1) and "read twice" (E2, version
+/// 1; reworded from "skim" in version 2).
+fn reason(operation: Operation) -> String {
+    let first = Library::default().apply(vec![add("check units"), add("skim")]).0;
+    let library = first.apply(vec![modify("E2", "read twice", 1)]).0;
+    assert_eq!(library.version(), 2);
+    let (same, report) = library.apply(vec![operation]);
+    assert_eq!(same, library);
+    report.dropped.into_iter().next().unwrap().reason
+}
+
+#[test]
+fn each_refusal_has_its_reason() {
+    assert_eq!(reason(add(" \n ")), "the text is empty");
+    assert_eq!(reason(add("a\0b")), "the text holds the control character U+0000");
+    assert_eq!(reason(add("CHECK\nunits.")), "its text duplicates E1");
+    assert_eq!(reason(modify("E1", "Read twice", 2)), "its text duplicates E2");
+    assert_eq!(reason(modify("E1", " check units ", 2)), "it leaves the text of E1 unchanged");
+    assert_eq!(reason(modify("E9", "x", 2)), "E9 is not in the library");
+    assert_eq!(reason(delete("e1", 2)), "e1 is not in the library");
+    assert_eq!(reason(Operation { target: None, ..delete("", 2) }), "it names no target");
+    assert_eq!(reason(delete("E2", 1)), "it is stale: made for version 1, but E2 changed in version 2");
+    assert_eq!(reason(delete("E1", 3)), "it was made for version 3, but the library is at version 2");
+    let orphan = Operation { parents: vec!["E1".into(), "E7".into()], ..add("a merger") };
+    assert_eq!(reason(orphan), "its parent E7 is not in the library");
+}
+
+#[test]
+fn of_two_rewordings_the_first_in_canonical_order_stays() {
+    let library = Library::default().apply(vec![add("check units")]).0;
+    let from = |source: &str, text: &str| Operation { source: source.into(), ..modify("E1", text, 1) };
+    let (next, report) = library.apply(vec![from("b", "second"), from("a", "first")]);
+    assert_eq!(next.entries().first().unwrap().text, "first");
+    assert_eq!(report.dropped.first().unwrap().reason, "E1 is modified by another operation");
+}
+
+#[test]
+fn a_merger_replaces_its_parents_and_may_keep_the_words_of_one() {
+    let library = Library::default().apply(vec![add("check units"), add("check the units")]).0;
+    let merger =
+        Operation { parents: vec!["E2".into(), "E1".into()], source: "g".into(), ..add("Check units.") };
+    let (next, report) = library.apply(vec![merger, delete("E1", 1), delete("E2", 1)]);
+    let entry = next.entries().first().unwrap();
+    assert_eq!(
+        (next.entries().len(), entry.id.to_string(), entry.text.as_str()),
+        (1, "E3".into(), "Check units.")
+    );
+    assert_eq!(entry.parents.iter().map(ToString::to_string).collect::<Vec<_>>(), ["E1", "E2"]);
+    assert_eq!(entry.sources, ["g"]);
+    assert!(report.dropped.is_empty());
+}

@@ -1,0 +1,84 @@
+//! The token prior: its budget is hard and its bytes are stable.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use common::{add, library, text};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tfgrpo_core::{Library, digest, tokens};
+
+fn heading() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        Just("Learned:\n\n".to_owned()),
+        vec(any::<char>(), 0..10).prop_map(|chars| chars.into_iter().collect())
+    ]
+}
+
+fn credited(library: &Library, credits: &[f64]) -> Library {
+    let ids = library.entries().iter().map(|entry| entry.id.to_string());
+    library.with_credit(&ids.zip(credits.iter().copied()).collect()).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn the_budget_is_never_exceeded(
+        library in library(), credits in vec(-2.0..2.0_f64, 0..40), heading in heading(), budget in 0_u64..120,
+    ) {
+        let prior = credited(&library, &credits).prior(&heading, budget);
+        prop_assert_eq!(prior.tokens, tokens::count(&prior.text));
+        prop_assert!(prior.tokens <= budget);
+        prop_assert_eq!(&prior.digest, &digest::hex(prior.text.as_bytes()));
+        prop_assert!(prior.ids.is_sorted());
+        prop_assert_eq!(prior.ids.is_empty(), prior.text.is_empty());
+    }
+
+    #[test]
+    fn lines_add_up_to_the_whole_text(library in library(), heading in heading()) {
+        let prior = library.prior(&heading, u64::MAX);
+        let lines: u64 = library.entries().iter().map(|entry| entry.tokens).sum();
+        prop_assert_eq!(prior.ids.len(), library.entries().len());
+        if !prior.ids.is_empty() {
+            let newline = if heading.is_empty() || heading.ends_with('\n') { "" } else { "\n" };
+            prop_assert_eq!(prior.tokens, lines + tokens::count(&format!("{heading}{newline}")));
+        }
+    }
+
+    #[test]
+    fn appending_leaves_earlier_bytes(
+        library in library(), more in vec(text(), 0..4), heading in heading(), budget in 0_u64..120,
+    ) {
+        let before = library.prior(&heading, budget);
+        let after = library.apply(more.iter().map(|text| add(text)).collect()).0.prior(&heading, budget);
+        prop_assert!(after.text.starts_with(&before.text));
+        prop_assert!(after.ids.starts_with(&before.ids));
+    }
+
+    #[test]
+    fn who_is_left_out_did_not_fit_behind_its_betters(
+        library in library(), credits in vec(-2.0..2.0_f64, 0..40), budget in 0_u64..120,
+    ) {
+        let library = credited(&library, &credits);
+        let chosen = library.prior("", budget).ids;
+        for entry in library.entries().iter().filter(|entry| !chosen.contains(&entry.id)) {
+            let better: u64 = library
+                .entries()
+                .iter()
+                .filter(|other| chosen.contains(&other.id))
+                .filter(|other| other.credit > entry.credit || (other.credit >= entry.credit && other.id < entry.id))
+                .map(|other| other.tokens)
+                .sum();
+            prop_assert!(better + entry.tokens > budget);
+        }
+    }
+}
+
+#[test]
+fn the_bytes_are_these() {
+    let library = Library::default().apply(vec![add("check units"), add("read twice")]).0;
+    assert_eq!(library.prior("Learned:", 100).text, "Learned:\n[E1] check units\n[E2] read twice\n");
+    assert_eq!(credited(&library, &[0.0, 1.0]).prior("", 6).text, "[E2] read twice\n");
+    assert_eq!(library.prior("A heading that fills the budget alone", 6).text, "");
+    assert_eq!(Library::default().prior("Learned:", 100).text, "");
+}
