@@ -31,7 +31,6 @@ from tfgrpo.library import ExperienceLibrary
 from tfgrpo.models import Model
 from tfgrpo.report.build import result_of
 from tfgrpo.report.comparison import Comparison
-from tfgrpo.report.html import render
 from tfgrpo.report.records import read_records
 from tfgrpo.report.result import Result, encode
 from tfgrpo.rollout import build_agent
@@ -273,6 +272,8 @@ def write_report(run_dir: str | Path) -> Run:
         ConfigError: no run there, or it is not finished.
         JournalError: the journal is damaged.
     """
+    from tfgrpo.report.html import render  # brings matplotlib: a second that only a finished run spends
+
     directory = Path(run_dir)
     records = read_records(directory)
     comparison, result = result_of(records)

@@ -20,19 +20,20 @@ from tests.world import write_tasks
 from tfgrpo.journal import JournalReader
 from tfgrpo.testing.loopback import read_log
 
-#: (practice tasks, seconds between which a kill falls)
+#: (practice tasks, concurrency, server latency in seconds, seconds of work after which a kill falls)
 SIZES = [
-    pytest.param(120, (0.8, 1.6), id="push"),
-    pytest.param(2000, (2.0, 9.0), id="full"),
+    pytest.param(100, 32, 0.1, (0.05, 0.4), id="push"),
+    pytest.param(2000, 128, 0.05, (0.3, 1.8), id="2000-tasks"),
 ]
 KILLS = 5
 
 
 @contextmanager
-def loopback(log: Path) -> Iterator[str]:
+def loopback(log: Path, latency: float) -> Iterator[str]:
     """A server process of its own; yields its base URL."""
     command = [sys.executable, "-m", "tfgrpo.testing.loopback"]
     command += ["--script", "tfgrpo.testing.scripts:tickets", "--port", "0", "--log", str(log)]
+    command += ["--latency", str(latency)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -41,7 +42,7 @@ def loopback(log: Path) -> Iterator[str]:
             server.terminate()
 
 
-def write_config(folder: Path, base_url: str, practice: int) -> Path:
+def write_config(folder: Path, base_url: str, practice: int, concurrency: int) -> Path:
     write_tasks(folder / "practice.jsonl", practice)
     write_tasks(folder / "held_out.jsonl", 40, first=50_000)
     path = folder / "config.toml"
@@ -49,7 +50,7 @@ def write_config(folder: Path, base_url: str, practice: int) -> Path:
         f'[model]\nbase_url = "{base_url}"\nname = "scripted"\n'
         '[data]\npractice = "practice.jsonl"\nheld_out = "held_out.jsonl"\n'
         f"[practice]\nepochs = 1\nbatch_size = {practice // 4}\ngroup_size = 5\n"
-        "[evaluation]\nsamples = 2\n[limits]\nconcurrency = 128\n",
+        f"[evaluation]\nsamples = 2\n[limits]\nconcurrency = {concurrency}\n",
         encoding="utf-8",
     )
     return path
@@ -67,36 +68,42 @@ def finished(command: list[str]) -> dict[str, object]:
     return result
 
 
-@pytest.mark.parametrize(("practice", "moments"), SIZES)
+def kill_at_work(command: list[str], directory: Path, served: Path, seconds: float) -> bool:
+    """Start an engine, let it work for some seconds after its first new call, kill it; whether it was alive."""
+    before = served.stat().st_size
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as engine:
+        while engine.poll() is None and served.stat().st_size == before:
+            time.sleep(0.005)
+        time.sleep(seconds)
+        alive = engine.poll() is None
+        os.kill(engine.pid, signal.SIGKILL)
+    assert (directory / "journal.db").exists()
+    return alive
+
+
+@pytest.mark.parametrize(("practice", "concurrency", "latency", "moments"), SIZES)
 def test_killed_five_times_nothing_is_lost_or_paid_twice(
-    tmp_path: Path, practice: int, moments: tuple[float, float]
+    tmp_path: Path, practice: int, concurrency: int, latency: float, moments: tuple[float, float]
 ) -> None:
     draw = random.Random(practice)
-    with loopback(tmp_path / "served.jsonl") as base_url:
-        config = write_config(tmp_path, base_url, practice)
+    log = tmp_path / "served.jsonl"
+    with loopback(log, latency) as base_url:
+        config = write_config(tmp_path, base_url, practice, concurrency)
         whole = finished(tfgrpo("practice", config, "--run-dir", tmp_path / "whole", "--json"))
-        paid_once = Counter(entry.key for entry in read_log(tmp_path / "served.jsonl"))
+        paid_once = Counter(entry.key for entry in read_log(log))
         assert set(paid_once.values()) == {1}
-        (tmp_path / "served.jsonl").write_bytes(b"")
+        log.write_bytes(b"")
 
         killed = tmp_path / "killed"
         command = tfgrpo("practice", config, "--run-dir", killed)
-        kills = 0
-        while kills < KILLS:
-            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as engine:
-                time.sleep(draw.uniform(*moments))
-                alive = engine.poll() is None
-                os.kill(engine.pid, signal.SIGKILL)
-            if not alive:
-                break
-            kills += (killed / "journal.db").exists()
-            command = tfgrpo("resume", killed) if (killed / "journal.db").exists() else command
+        for _ in range(KILLS):
+            assert kill_at_work(command, killed, log, draw.uniform(*moments)), "it ended before the kill"
+            command = tfgrpo("resume", killed)
         resumed = finished(tfgrpo("resume", killed, "--json"))
-    assert kills >= 3, "the run ended before it could be killed often enough: make it longer"
     assert resumed["library"] == whole["library"]
     assert resumed["difference"] == whole["difference"]
 
-    served = Counter(entry.key for entry in read_log(tmp_path / "served.jsonl"))
+    served = Counter(entry.key for entry in read_log(log))
     assert set(served) == set(paid_once), "the same logical calls, no more and no less"
     with JournalReader(killed / "journal.db") as reader:
         calls = list(reader.calls())

@@ -129,10 +129,9 @@ class Progress:
         account = self._account()
         if self._live and self._bar is not None:
             self._bars.update(self._bar, completed=self._done, account=account)
-        elif self._clock() - self._last_line >= QUIET or self._done == self._total:
+        elif self._clock() - self._last_line >= QUIET:
             self._last_line = self._clock()
-            if self._done:
-                self.say(f"  {self._phase}: {self._done:,}/{self._total:,} rollouts, {account}")
+            self.say(f"  {self._phase}: {self._done:,}/{self._total:,} rollouts, {account}")
 
     def _account(self) -> str:
         usage = self._usage

@@ -45,7 +45,9 @@ def result_of(records: RunRecords) -> tuple[Comparison | None, Result]:
         comparison=comparison,
         confidence=confidence,
         usage=records.usage,
-        unpriced=[role for role, endpoint in endpoints.items() if endpoint.price is None],
+        unpriced=[
+            role for role, endpoint in endpoints.items() if endpoint.price is None and not endpoint.local
+        ],
         faults=_faults(records.rollouts, records.groups, records.steps),
         steps=_steps(records.steps, records.groups, records.sizes, confidence, seed),
         library=LibraryResult(
@@ -125,5 +127,6 @@ def _faults(
 ) -> dict[str, int]:
     """What ended for good as a fault, by kind."""
     faults = [rollout.fault for rollout in rollouts]
-    faults += [record.fault for record in (*groups, *steps)]
+    faults += [group.fault for group in groups]
+    faults += [step.fault for step in steps]
     return dict(Counter(fault.kind.value for fault in faults if fault is not None))

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+
+# scipy takes two seconds to import: it is, inside the functions that compare, when a run has ended.
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 Rewards = Mapping[str, Sequence[float]]
@@ -130,6 +131,8 @@ def pass_at_k(rewards: Sequence[Sequence[float]], k: int) -> float | None:
     """Mean over tasks of 1 - C(n - c, k) / C(n, k): n >= k graded answers of which c have reward 1."""
     if not rewards:
         return None
+    from scipy import special
+
     chances = []
     for answers in rewards:
         failed = sum(value < _SOLVED for value in answers)
@@ -164,6 +167,8 @@ def _bootstrap(
     if quanta.min() == quanta.max():
         value = float(quanta[0] * _QUANTUM)
         return (value, value), "none: all values are equal"
+    from scipy import stats
+
     for method in ("BCa", "percentile"):
         found = stats.bootstrap(
             (quanta,),
@@ -184,6 +189,8 @@ def _sign_flip_test(quanta: NDArray[Any], seed: int, resamples: int) -> tuple[fl
     differing, _ = _oriented(quanta[quanta != 0])
     if len(differing) < 2:  # of one difference, both signs are equally extreme
         return 1.0, f"none: {'one task differs' if len(differing) else 'no task differs'}"
+    from scipy import stats
+
     found = stats.permutation_test(
         (differing,),
         np.sum,

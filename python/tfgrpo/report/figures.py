@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -74,9 +74,10 @@ def before_after(pairs: Sequence[tuple[float, float]], *, alt: str) -> str:
         colour = _GAIN if after > before else _LOSS if after < before else _SOFT
         area = 560 * count / max(largest, 8)
         axes.scatter([before], [after], s=[area], color=colour, alpha=0.65, linewidths=0, zorder=2)
-    axes.set(xlim=(-0.1, 1.1), ylim=(-0.14, 1.14), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    axes.annotate("better", (0.5, 0.5), (-46, 40), textcoords="offset points", color=_GAIN, fontsize=11)
-    axes.annotate("worse", (0.5, 0.5), (20, -46), textcoords="offset points", color=_LOSS, fontsize=11)
+    axes.set(xlim=(-0.1, 1.1), ylim=(-0.24, 1.24), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    corner: dict[str, Any] = {"transform": axes.transAxes, "fontsize": 11}
+    axes.text(0.02, 0.98, "above the line: better", color=_GAIN, ha="left", va="top", **corner)
+    axes.text(0.99, 0.03, "below: worse", color=_LOSS, ha="right", va="bottom", **corner)
     _style(axes, "baseline: mean reward of a task", "learned")
     return _svg(figure, "pairs", alt)
 
@@ -94,13 +95,10 @@ def _style(axes: Axes, x_label: str, y_label: str) -> None:
 def _svg(figure: Figure, salt: str, alt: str) -> str:
     """The figure as an `<svg>` element: accessible, scalable, its ids distinct from every other figure's."""
     figure.set_layout_engine("constrained")
-    figure.patch.set_alpha(0)
-    for axes in figure.axes:
-        axes.patch.set_alpha(0)
     out = io.StringIO()
-    settings = {"svg.hashsalt": f"tfgrpo-{salt}", "svg.fonttype": "none", "font.family": "sans-serif"}
-    with mpl.rc_context(settings):
-        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context({"svg.hashsalt": f"tfgrpo-{salt}", "svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", metadata=nothing, transparent=True)
     text = out.getvalue()
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))

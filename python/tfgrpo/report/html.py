@@ -17,15 +17,13 @@ _EXAMPLES = 2  # different answers shown of each arm and task
 def render(result: Result, records: RunRecords) -> str:
     """The page of a finished run."""
     steps, groups = records.steps, records.groups
-    faults = (one.fault for part in (records.rollouts, groups, steps) for one in part)
+    faults = [rollout.fault for rollout in records.rollouts]
+    faults += [*(group.fault for group in groups), *(step.fault for step in steps)]
     return page(
         result,
         library=records.library.entries,
         tasks=list(_rows(records)),
-        dropped=[
-            *(drop for group in groups for drop in group.dropped),
-            *(drop for step in steps for drop in (*step.dropped, *step.report.dropped)),
-        ],
+        dropped=[drop for step in steps for drop in (*step.dropped, *step.report.dropped)],
         faults=fault_rows(fault for fault in faults if fault is not None),
         settings=records.header.config,
     )

@@ -65,10 +65,8 @@ def _number(value: float | None) -> str:
 
 def _facts(result: Result) -> list[str]:
     total, library, groups = result.usage.total, result.library, result.groups
-    lines = [
-        f"library: v{library.version}, {library.size} experiences, {library.in_prior} in the prior, "
-        + f"{library.tokens} tokens"
-    ]
+    size = f"{library.size} experiences, {library.in_prior} in the prior"
+    lines = [f"library: v{library.version}, {size}, {library.tokens} tokens"]
     if result.kind == "practice":
         lines.append(
             f"groups: {groups.mixed} mixed, {groups.uniform} uniform, {groups.undergraded} undergraded"

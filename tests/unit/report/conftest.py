@@ -69,7 +69,7 @@ def result() -> Result:
             for i in range(6)
         ],
         library=LibraryResult(version=6, digest="ab" * 32, size=2, tokens=61, in_prior=2),
-        models={role: "some-model" for role in Role},
+        models=dict.fromkeys(Role, "some-model"),
         config_hash="cd" * 32,
         data={"practice": "ef" * 32, "held_out": "01" * 32},
         seed=7,

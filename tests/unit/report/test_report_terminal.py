@@ -1,0 +1,58 @@
+"""The summary on a terminal: complete, and readable at 60 columns."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from tfgrpo.report.comparison import compare
+from tfgrpo.report.result import Cost, Result
+from tfgrpo.report.terminal import comparison_lines, money, summary
+
+
+def printed(result: Result, width: int) -> list[str]:
+    out = io.StringIO()
+    summary(result, Console(file=out, width=width))
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_it_says_the_essential_within_the_width(result: Result, width: int) -> None:
+    lines = printed(result, width)
+    assert all(len(line) <= width for line in lines)
+    assert " ".join(line.strip() for line in lines).startswith(result.sentence)
+    row = next(line for line in lines if line.startswith("baseline"))
+    assert row.split() == ["baseline", "0.416", "0.366", "to", "0.471", "0.798", "476", "4"]
+    for text in ("57 mixed, 57 uniform, 6 undergraded", "$0.4761", "3 model, 1 verifier", "grade: 1 tasks"):
+        assert any(text in line for line in lines), text
+
+
+def test_a_single_arm_is_not_called_learned(result: Result) -> None:
+    lines = printed(msgspec.structs.replace(result, baseline=None, verdict=None, kind="evaluation"), 60)
+    assert any(line.startswith("evaluated") for line in lines)
+    assert not any(line.startswith(("learned", "baseline", "groups")) for line in lines)
+
+
+def test_markup_in_a_sentence_is_text(result: Result) -> None:
+    assert (
+        printed(msgspec.structs.replace(result, sentence="[bold]x[/bold]"), 60)[0].strip() == "[bold]x[/bold]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [(None, "no price set"), (0.0, "$0.00"), (0.01234, "$0.0123"), (1234.5, "$1,234.50")]
+)
+def test_money(usd: float | None, text: str) -> None:
+    assert money(Cost(calls=1, input_tokens=1, cached_tokens=0, output_tokens=1, usd=usd)) == text
+
+
+def test_two_runs_compared() -> None:
+    lines = comparison_lines(
+        compare({"a": [0.0], "b": [1.0], "c": []}, {"a": [1.0], "b": [1.0]}, samples=1), "A", "B"
+    )
+    assert lines.splitlines()[0].startswith("not distinguishable at n = 2")
+    assert "from 0.500  A\nto   1.000  B\n" in lines
+    assert lines.endswith("left out, not graded in both runs: 1 tasks")
