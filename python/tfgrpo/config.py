@@ -170,6 +170,8 @@ class PracticeSection(Section):
     two); a group short of graded rollouts is refilled `refills` times. `summaries` says when a rollout is
     summarised before the comparison ("auto": when it is longer than a single short answer).
 
+    `tasks` draws so many of the practice tasks by the run's seed (all of them by default). `propose` says how a
+    lesson becomes operations: "model" asks which ones it calls for in view of the library, "add" adds it.
     `consolidate` says how a step's proposals become one set of operations: "batch" in one call that sees all
     of them, "strategy" by merging lessons of the same strategy (for small models), "none" not at all.
     `select = "gain"` lets each group write `candidates` lessons and keeps the one whose re-run rollouts gain
@@ -177,6 +179,7 @@ class PracticeSection(Section):
     `gate_tasks` re-run practice tasks, `gate_samples` times each, do not lose by it.
     """
 
+    tasks: Positive | None = None
     epochs: Positive = 3
     batch_size: Positive = 20
     group_size: Positive = 5
@@ -188,6 +191,7 @@ class PracticeSection(Section):
     min_graded: Positive | None = None
     refills: int = Field(default=1, ge=0)
     summaries: Literal["auto", "always", "never"] = "auto"
+    propose: Literal["model", "add"] = "model"
     consolidate: Literal["batch", "strategy", "none"] = "batch"
     select: Literal["none", "gain"] = "none"
     candidates: Positive = 4
@@ -208,8 +212,13 @@ class PracticeSection(Section):
 
 
 class DistillSection(Section):
-    """`[distill]`: the distiller's calls. `prompts` is a folder whose files replace ours of the same name."""
+    """`[distill]`: the distiller's calls. `prompts` is a folder whose files replace ours of the same name.
 
+    `lesson` is the form of a lesson: "strategy" says how to solve a kind of task, "answer" which answer a
+    kind of task has (classification, routing: where few answers belong to many tasks).
+    """
+
+    lesson: Literal["strategy", "answer"] = "strategy"
     temperature: Temperature = 0.3
     max_tokens: Positive = 1024
     experience_words: Positive = 32

@@ -21,7 +21,7 @@ from tfgrpo.engine.context import Context, distiller_send
 from tfgrpo.engine.dataset import Dataset, load_dataset
 from tfgrpo.engine.evaluate import run_evaluation
 from tfgrpo.engine.header import START, Header, Kind, journal_path, read_header, run_config
-from tfgrpo.engine.practice import run_practice
+from tfgrpo.engine.practice import practice_tasks, run_practice
 from tfgrpo.engine.providers import Fetching, open_admissions, open_models
 from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import ConfigError, JournalError, RunStoppedError, TfgrpoError
@@ -261,7 +261,7 @@ async def _open(
         verifier=verifier,
         asker=Asker(distiller_send(calls, config.run.seed), inputs.prompts, config),
         hooks=hooks,
-        practice_tasks=inputs.practice.tasks if inputs.practice is not None else (),
+        practice_tasks=practice_tasks(config, inputs.practice.tasks) if inputs.practice is not None else (),
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 from tfgrpo.models import OpenAIModel, open_session
 from tfgrpo.models.local import LocalServer
 from tfgrpo.models.weights import fetch
-from tfgrpo.types import Message, ModelRequest
+from tfgrpo.types import Message, ModelRequest, StopReason
 
 pytestmark = [pytest.mark.real_model, pytest.mark.timeout(600)]
 
@@ -59,6 +59,8 @@ async def test_serves_groups_schemas_and_counts(tmp_path: Path) -> None:
         first, again = await model.complete(single), await model.complete(single)
         assert first.choices == again.choices
         assert again.usage.cached_tokens > 0
+        counted = await server.recount([first.choices[0].content])
+        assert counted - first.usage.output_tokens == (first.choices[0].stop_reason is StopReason.LENGTH)
         await model.aclose()
     assert "listening on http://127.0.0.1" in (tmp_path / "llama.log").read_text()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +24,7 @@ SCRIPT = practice_script()
 RUNS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def practise(folder: Path, model: ScriptedModel, **overrides: object) -> tfgrpo.Run:
+def practise(folder: Path, model: ScriptedModel, **overrides: Any) -> tfgrpo.Run:
     config = make_config(folder, practice=5, held_out=3, **overrides)
 
     async def main() -> tfgrpo.Run:
@@ -84,7 +85,9 @@ def test_any_fault_plan_ends_and_every_planned_rollout_has_one_record(
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 4), st.integers(0, 99))
 def test_a_plan_visits_every_task_once_an_epoch(tasks: int, batch: int, epochs: int, seed: int) -> None:
     with TemporaryDirectory() as folder:
-        config = make_config(Path(folder), practice__epochs=epochs, practice__batch_size=batch, run__seed=seed)
+        config = make_config(
+            Path(folder), practice__epochs=epochs, practice__batch_size=batch, run__seed=seed
+        )
     all_tasks = [Task(str(number), "x") for number in range(tasks)]
     batches = plan(config, all_tasks)
     assert [b.step for b in batches] == list(range(1, len(batches) + 1))

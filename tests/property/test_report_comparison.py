@@ -25,6 +25,7 @@ def quick(baseline: Arm, learned: Arm, seed: int = 0) -> Comparison:
     return compare(baseline, learned, samples=2, seed=seed, resamples=199)
 
 
+@settings(deadline=None)
 @given(arm_pair)
 def test_swapping_the_arms_mirrors_everything(arms: tuple[Arm, Arm]) -> None:
     there, back = quick(*arms), quick(arms[1], arms[0])
@@ -42,6 +43,7 @@ def test_swapping_the_arms_mirrors_everything(arms: tuple[Arm, Arm]) -> None:
         assert back.difference == -there.difference
 
 
+@settings(deadline=None)
 @given(arm_pair, st.randoms(use_true_random=False))
 def test_order_and_names_of_the_tasks_change_nothing(arms: tuple[Arm, Arm], rng: random.Random) -> None:
     tasks = list(arms[0])
@@ -53,6 +55,7 @@ def test_order_and_names_of_the_tasks_change_nothing(arms: tuple[Arm, Arm], rng:
     assert msgspec.structs.replace(moved, unpaired=()) == msgspec.structs.replace(before, unpaired=())
 
 
+@settings(deadline=None)
 @given(arm_pair)
 def test_identical_arms_are_not_distinguishable(arms: tuple[Arm, Arm]) -> None:
     same = quick(arms[0], arms[0])
@@ -62,6 +65,7 @@ def test_identical_arms_are_not_distinguishable(arms: tuple[Arm, Arm]) -> None:
     assert same.interval[0] <= 0 <= same.interval[1]
 
 
+@settings(deadline=None)
 @given(arm_pair)
 def test_every_task_is_paired_or_named(arms: tuple[Arm, Arm]) -> None:
     found = quick(*arms)
@@ -72,6 +76,7 @@ def test_every_task_is_paired_or_named(arms: tuple[Arm, Arm]) -> None:
     assert kept == msgspec.structs.replace(found, unpaired=())
 
 
+@settings(deadline=None)
 @given(arm_pair)
 def test_numbers_agree_with_each_other(arms: tuple[Arm, Arm]) -> None:
     found = quick(*arms)
@@ -92,7 +97,7 @@ def test_numbers_agree_with_each_other(arms: tuple[Arm, Arm]) -> None:
         assert found.p_value < 0.05
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(reward, reward), min_size=10, max_size=40), st.integers(0, 2**31 - 1))
 def test_the_interval_contains_the_difference(pairs: list[tuple[float, float]], seed: int) -> None:
     # BCa may in principle move past the estimate on very lopsided data; with ten tasks or more it does not.
@@ -103,6 +108,7 @@ def test_the_interval_contains_the_difference(pairs: list[tuple[float, float]], 
     assert found.interval[0] - 1e-9 <= found.difference <= found.interval[1] + 1e-9
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=30))
 def test_a_mean_lies_in_its_interval(values: list[float]) -> None:
     found = mean_interval(values, resamples=199)

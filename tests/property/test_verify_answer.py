@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tfgrpo.types import Message, Task, Trajectory
@@ -16,6 +16,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=60)
 plain = st.text(st.characters(codec="utf-8", exclude_characters="\\{}<>"), max_size=40)
 
 
+@settings(deadline=None)
 @given(texts)
 @example("'' .")
 @example('"."')
@@ -25,28 +26,33 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(once) == once
 
 
+@settings(deadline=None)
 @given(texts)
 def test_normalising_never_empties_an_answer_that_says_something(text: str) -> None:
     assert bool(normalise(text)) == bool(unicodedata.normalize("NFKC", text).strip())
 
 
+@settings(deadline=None)
 @given(texts, st.sampled_from(["{}", " {} ", '"{}"', "'{}'", "“{}”", "{}.", "`{}`;", "\n{}\t"]))
 def test_wrapping_with_quotes_space_or_a_full_stop_changes_nothing(text: str, wrap: str) -> None:
     inner = normalise("a" + text + "b")
     assert normalise(wrap.format(inner)) == inner
 
 
+@settings(deadline=None)
 @given(plain, plain, plain)
 def test_the_last_mark_is_the_answer(before: str, first: str, last: str) -> None:
     assert marked_answer(f"{before}\\boxed{{{first}}} then <answer>{last}</answer>") == last.strip()
     assert marked_answer(f"{before}<answer>{first}</answer> then \\boxed{{{last}}}") == last.strip()
 
 
+@settings(deadline=None)
 @given(st.recursive(plain, lambda inner: inner.map(lambda text: f"{{{text}}}"), max_leaves=4), plain)
 def test_a_box_keeps_its_inner_braces(content: str, after: str) -> None:
     assert final_answer(f"so \\boxed{{{content}}} {after}", None) == content.strip()
 
 
+@settings(deadline=None)
 @given(texts, st.dictionaries(texts, st.one_of(texts, st.integers(), st.booleans()), max_size=4), plain)
 def test_the_field_is_found_plain_fenced_or_in_prose(
     value: str, others: dict[str, str | int | bool], prose: str
@@ -56,6 +62,7 @@ def test_the_field_is_found_plain_fenced_or_in_prose(
         assert final_answer(reply, "label") == value
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), texts)
 def test_any_reply_gets_an_answer_or_none_and_never_an_exception(reply: str, field: str) -> None:
     found = final_answer(reply, field)
@@ -63,6 +70,7 @@ def test_any_reply_gets_an_answer_or_none_and_never_an_exception(reply: str, fie
     assert final_answer(reply, None) is not None
 
 
+@settings(deadline=None)
 @given(texts, texts)
 async def test_exact_means_equal_normal_forms(reply: str, truth: str) -> None:
     trajectory = Trajectory((Message("assistant", reply),))

@@ -88,7 +88,9 @@ def test_a_missing_or_unreadable_file_is_told(tmp_path: Path) -> None:
 
 
 def test_roles_fall_back_to_the_model(tmp_path: Path) -> None:
-    text = MINIMAL.replace("[data]", "[model.distiller]\nname = 'big'\n[model.judge]\nlocal = 'default'\n[data]")
+    text = MINIMAL.replace(
+        "[data]", "[model.distiller]\nname = 'big'\n[model.judge]\nlocal = 'default'\n[data]"
+    )
     config = load_config(write(tmp_path, text))
     assert config.model.role(Role.ROLLOUT).name == "m"
     distiller = config.model.role(Role.DISTILLER)

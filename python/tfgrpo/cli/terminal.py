@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import anyio
 import msgspec
-from anyio.abc import CancelScope
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
@@ -93,7 +92,7 @@ def run_job(job: Callable[[StopSwitch], Awaitable[T]]) -> T:
         raise group.exceptions[0] from None
 
 
-async def _watch_signals(stop: StopSwitch, scope: CancelScope) -> None:
+async def _watch_signals(stop: StopSwitch, scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
             if stop.stopped:

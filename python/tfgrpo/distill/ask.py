@@ -35,6 +35,7 @@ class Asker:
         self._prompts = prompts
         self._distill = config.distill
         self._objective = config.practice.learning_objective
+        self._lesson = config.distill.lesson
         self.graded = config.practice.ground_truth
         self.words = config.distill.experience_words
 
@@ -96,7 +97,12 @@ class Asker:
 
     def _request(self, prompt: str, values: dict[str, object]) -> ModelRequest:
         messages = self._prompts.render(
-            prompt, objective=self._objective, graded=self.graded, words=self.words, **values
+            prompt,
+            objective=self._objective,
+            lesson=self._lesson,
+            graded=self.graded,
+            words=self.words,
+            **values,
         )
         return ModelRequest(
             messages, temperature=self._distill.temperature, max_tokens=self._distill.max_tokens

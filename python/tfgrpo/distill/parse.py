@@ -66,6 +66,8 @@ def read_lesson(value: Any, words: int) -> str:
     text = experience_text(_text(value, "when"), _text(value, "do"))
     if not text:
         raise DistillError('"do" is empty; say what to do')
+    if placeholder := re.search(r"<[a-z ]+>", text):
+        raise DistillError(f"the lesson still says {placeholder[0]}; put the real thing there")
     check_length(text, words)
     return text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from tfgrpo.distill.ask import Asker
 from tfgrpo.distill.parse import read_operations
@@ -17,7 +17,12 @@ class Proposals(Struct, frozen=True):
 
 
 async def propose(
-    asker: Asker, key: str, advantage: SemanticAdvantage, version: int, experiences: str
+    asker: Asker,
+    key: str,
+    advantage: SemanticAdvantage,
+    version: int,
+    experiences: str,
+    way: Literal["model", "add"] = "model",
 ) -> Proposals:
     """Say which operations a lesson calls for; an empty library needs no call: the lesson is added.
 
@@ -27,12 +32,13 @@ async def propose(
         advantage: the lesson.
         version: version of the library in view.
         experiences: that library as the prompt shows it.
+        way: "add" adds the lesson without asking.
 
     Raises:
         DistillError: the reply stayed unreadable after its repair round.
         ModelError: a call failed.
     """
-    if not experiences:
+    if not experiences or way == "add":
         return Proposals((addition(advantage, version, key),))
     replies = await asker.structured(
         key,
@@ -42,7 +48,7 @@ async def propose(
             value, base_version=version, source=key, sources=(advantage.task_id,), words=asker.words
         ),
         experiences=experiences,
-        lesson=advantage.text,
+        new=advantage.text,
     )
     return Proposals(*replies[0])
 

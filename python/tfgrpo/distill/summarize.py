@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from tfgrpo.distill.ask import Asker
+from tfgrpo.models.structured import StructuredOutputError, parse_json_object
 from tfgrpo.types import Message, Rollout, Task
 
 #: Characters up to which a single answer is its own summary: retelling it would only add words.
@@ -34,7 +36,7 @@ async def summarize(
     """
     steps = _steps(rollout)
     if when == "never" or (when == "auto" and len(steps) == 1 and len(steps[0].content) <= SHORT):
-        return rollout.trajectory.answer
+        return bare(rollout.trajectory.answer)
     return await asker.text(
         key,
         "summarize",
@@ -44,6 +46,18 @@ async def summarize(
         grade=rollout.reward.value if asker.graded and rollout.reward is not None else None,
         truth=task.truth if asker.graded else None,
     )
+
+
+def bare(answer: str) -> str:
+    """An answer without its wrapping: the value of a JSON object that has just one."""
+    try:
+        value = parse_json_object(answer)
+    except StructuredOutputError:
+        return answer
+    if isinstance(value, dict) and len(value) == 1:
+        (content,) = value.values()
+        return content if isinstance(content, str) else json.dumps(content)
+    return answer
 
 
 def _steps(rollout: Rollout) -> tuple[Message, ...]:

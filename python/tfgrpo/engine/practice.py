@@ -39,6 +39,15 @@ def plan(config: Config, tasks: Sequence[Task]) -> list[Batch]:
     return batches
 
 
+def practice_tasks(config: Config, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks a run practises on: all, or `practice.tasks` of them drawn by the run's seed, in file order."""
+    wanted = config.practice.tasks
+    if wanted is None or wanted >= len(tasks):
+        return tuple(tasks)
+    chosen = random.Random(f"{config.run.seed}/tasks").sample(range(len(tasks)), wanted)
+    return tuple(tasks[place] for place in sorted(chosen))
+
+
 async def run_practice(context: Context, library: ExperienceLibrary) -> ExperienceLibrary:
     """Run every step of the plan; steps that the journal holds as closed are not run again.
 

@@ -104,7 +104,7 @@ async def choose_library(
         re-run practice tasks: a new library must not lose against the old one, nor a consolidated one
         against the proposals it replaces. Libraries of equal digest are tried once.
     """
-    different = {library.digest: name for name, library in reversed(libraries.items())}
+    different = {library.digest: name for name, library in reversed(tuple(libraries.items()))}
     names = [name for name in libraries if name in different.values()]
     if context.config.practice.select == "none" or len(names) == 1:
         return names[-1], ()

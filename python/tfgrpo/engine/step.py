@@ -147,7 +147,9 @@ async def learn(
             return GroupRecord(step, task.id, group.signal, record.rewards, gain=gain)
 
         # 5a. Operations: ADD, MODIFY, DELETE or KEEP, as the lesson asks for in view of E.
-        proposals = await propose(context.asker, f"{key}/propose", advantage, library.version, experiences)
+        proposals = await propose(
+            context.asker, f"{key}/propose", advantage, library.version, experiences, practice.propose
+        )
     except (DistillError, ModelError) as error:
         fault = Fault(FaultKind.DISTILLER, error.kind, error.message, error.retryable)
         return GroupRecord(step, task.id, group.signal, record.rewards, fault=fault)

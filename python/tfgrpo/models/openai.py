@@ -25,6 +25,7 @@ from tfgrpo.errors import (
     ConnectError,
     ConnectionLostError,
     MalformedReplyError,
+    ModelError,
     ModelTimeoutError,
 )
 from tfgrpo.models import failures, wire
@@ -236,8 +237,12 @@ class OpenAIModel:
             self._malformed(f"it holds {got} choices and {request.n} were asked for")
         usage, known = completion.usage, completion.usage_known
         if self._recount is not None and request.n > 1:
-            output = await self._recount([_text(choice) for choice in completion.choices])
-            usage = msgspec.structs.replace(usage, output_tokens=output)
+            try:
+                output = await self._recount([_text(choice) for choice in completion.choices])
+            except ModelError as error:  # the answers are paid: a count that is too low is the lesser loss
+                _LOG.warning("%s: the answers could not be counted: %s", self._url, error)
+            else:
+                usage = msgspec.structs.replace(usage, output_tokens=output)
         if not known:
             self._note_usage_gap()
         return ModelReply(completion.choices, self._priced(usage), completion.model or self.name)

@@ -205,7 +205,7 @@ def _sign_flip_test(quanta: NDArray[Any], seed: int, resamples: int) -> tuple[fl
 
 
 def _verdict(interval: tuple[float, float], p_value: float, confidence: float) -> Verdict:
-    if p_value < 1.0 - confidence:
+    if p_value < 1.0 - confidence - 1e-12:  # 1 - 0.95 is a little more than 0.05
         if interval[0] > 0:
             return "better"
         if interval[1] < 0:

@@ -56,7 +56,7 @@ def learning_curve(steps: Sequence[tuple[int, Estimate]], *, alt: str) -> str:
     axes.fill_between(xs, lows, highs, color=_ACCENT, alpha=0.14, linewidth=0)
     axes.vlines(xs, lows, highs, color=_ACCENT, linewidth=1.4, alpha=0.6)
     axes.plot(xs, means, "o-", color=_ACCENT, linewidth=2, markersize=6)
-    axes.set(xlim=(min(xs) - 0.5, max(xs) + 0.5), ylim=(0, 1))
+    axes.set(xlim=(min(xs) - 0.5, max(xs) + 0.5), ylim=(0, 1.03))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     axes.grid(axis="y", color=_LINE, linewidth=0.8)
     _style(axes, "step", "mean reward")
@@ -103,7 +103,7 @@ def _svg(figure: Figure, salt: str, alt: str) -> str:
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
-    body = re.sub(r"(font: [\d.]+px)[^;\"]*", r"\1 var(--sans)", body)
+    body = re.sub(r'font-family: [^;"]*', "font-family: var(--sans)", body)
     for colour, variable in _VARIABLES.items():
         body = body.replace(colour, f"var({variable})")
     width, height = (round(inches * 72, 1) for inches in figure.get_size_inches())

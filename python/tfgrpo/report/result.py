@@ -110,8 +110,8 @@ class Result(Record, frozen=True, kw_only=True):
     """Everything `result.json` holds. An evaluation has one arm and no verdict: those fields are None.
 
     Times are seconds since the epoch. `open_intents` counts calls that were in flight when a run was cut off:
-    they may have been paid for without an answer. `faults` counts by kind what ended
-    an attempt for good.
+    they may have been paid for without an answer. `faults` counts, by kind, what
+    ended an attempt for good.
     """
 
     format: Literal["tfgrpo-result"] = "tfgrpo-result"

@@ -37,7 +37,7 @@ def comparison_lines(comparison: Comparison, baseline: str, learned: str) -> str
         f"interval: {comparison.interval_method}; test: {comparison.test}",
     ]
     if comparison.unpaired:
-        lines.append(f"left out, not graded in both runs: {len(comparison.unpaired)} tasks")
+        lines.append(f"tasks left out, not graded in both runs: {len(comparison.unpaired)}")
     return "\n".join(lines)
 
 
@@ -79,5 +79,5 @@ def _facts(result: Result) -> list[str]:
         counts = ", ".join(f"{count} {kind}" for kind, count in result.faults.items())
         lines.append(f"faults, never counted as rewards: {counts}")
     if result.unpaired:
-        lines.append(f"left out for want of a grade: {len(result.unpaired)} tasks")
+        lines.append(f"tasks left out for want of a grade: {len(result.unpaired)}")
     return lines

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tfgrpo.config import Config, resolve_config
+from tfgrpo.config import Config, DistillSection, resolve_config
 from tfgrpo.distill import Asker, Prompts, compare, consolidate, propose, summarize
 from tfgrpo.errors import ConfigError, DistillError
 from tfgrpo.library import ExperienceLibrary
@@ -46,7 +46,9 @@ def config(**practice: object) -> Config:
 
 def rollout(index: int, answer: str, reward: float) -> Rollout:
     messages = (Message("system", "s"), Message("user", TASK.input), Message("assistant", answer))
-    return Rollout("t1", index, PriorRef(0, ""), Trajectory(messages), Ending.COMPLETED, Reward(reward, answer))
+    return Rollout(
+        "t1", index, PriorRef(0, ""), Trajectory(messages), Ending.COMPLETED, Reward(reward, answer)
+    )
 
 
 GROUP = Group("t1", (rollout(0, "left " * 200, 0.25), rollout(1, "right", 0.75)), Signal.MIXED)
@@ -108,6 +110,18 @@ async def test_rewards_of_one_and_zero_are_words() -> None:
     asker = Asker(recorder, Prompts(), config())
     await compare(asker, "a", TASK, group, {0: "went left", 1: "went right"}, "")
     assert recorder.text.index("RIGHT: went right") < recorder.text.index("WRONG: went left")
+
+
+async def test_the_form_answer_shows_bare_answers_and_the_truth_in_place() -> None:
+    recorder = Recorder(REPLY)
+    settings = config().model_copy(update={"distill": DistillSection(lesson="answer")})
+    asker = Asker(recorder, Prompts(), settings)
+    wrapped = rollout(1, '{"queue": "Q2"}', 1.0)
+    assert await summarize(asker, "s", TASK, wrapped, "", "auto") == "Q2"
+    group = msgspec.structs.replace(GROUP, rollouts=(rollout(0, "a", 0.0), wrapped))
+    await compare(asker, "a", TASK, group, {0: "Q4", 1: "Q2"}, "")
+    assert "Q2: RIGHT" in recorder.text
+    assert f'"do": "answer {TRUTH}"' in recorder.text
 
 
 async def test_a_short_answer_is_its_own_summary() -> None:

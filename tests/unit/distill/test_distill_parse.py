@@ -111,15 +111,20 @@ def test_a_reply_without_operations_asks_for_repair(value: Any) -> None:
 def test_a_lesson_must_be_short_and_say_what_to_do() -> None:
     assert read_lesson({"when": "a", "do": "b"}, 32) == "When a, b."
     assert read_lesson([{"lesson": {"when": "a", "do": "b"}}][0], 32) == "When a, b."
-    for value in ({"when": "a"}, {"when": "a", "do": " "}, [], "x", {"when": "w " * 40, "do": "b"}):
+    unreadable: list[Any] = [{"when": "a"}, {"when": "a", "do": " "}, [], "x", {"when": "w " * 40, "do": "b"}]
+    for value in unreadable:
         with pytest.raises(DistillError):
             read_lesson(value, 32)
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["operation", "id", "text", "when", "do", "operations", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["operation", "id", "text", "when", "do", "operations", "x"]), inner
+        )
+    ),
     max_leaves=12,
 )
 

@@ -21,7 +21,9 @@ def load(folder: Path, body: bytes) -> tuple[Task, ...]:
 
 
 def test_everything_else_is_metadata(tmp_path: Path) -> None:
-    tasks = load(tmp_path, b'\xef\xbb\xbf{"id": 7, "input": "q", "truth": 3, "topic": "x"}\r\n\n{"id":"b","input":"r"}')
+    tasks = load(
+        tmp_path, b'\xef\xbb\xbf{"id": 7, "input": "q", "truth": 3, "topic": "x"}\r\n\n{"id":"b","input":"r"}'
+    )
     assert tasks == (Task("7", "q", "3", {"topic": "x"}), Task("b", "r"))
 
 

@@ -268,8 +268,6 @@ def test_evaluate_answers_held_out_tasks_only(tmp_path: Path) -> None:
     assert run.result.kind == "evaluation"
 
 
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -161,7 +162,7 @@ async def test_a_verified_file_is_not_hashed_again_until_it_changes(
     publish(index, CONTENT[:5000], CONTENT[5000:])
     path = await weights.fetch("tiny", quiet, tmp_path)
     hashed: list[Path] = []
-    real = weights.digest
+    real = downloads.digest
 
     def spy(file: Path, meter: Meter) -> str:
         hashed.append(file)
@@ -260,7 +261,7 @@ async def test_two_fetches_download_once(
 async def test_a_full_disk_is_told_before_anything_is_downloaded(
     registered: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(LocalModelError, match=r"only 0\.0 GB are free.*TFGRPO_CACHE"):
         await weights.fetch(registered.name, quiet, tmp_path)
 

@@ -87,3 +87,12 @@ def test_the_interval_of_a_mean() -> None:
 
 def test_differences_are_written_with_their_sign() -> None:
     assert [signed(value) for value in (0.0123, -0.5, 0.0, -0.0001)] == ["+0.012", "−0.500", "0.000", "0.000"]
+
+
+def test_a_p_value_of_exactly_one_in_twenty_is_not_enough() -> None:
+    baseline = {str(i): [0.0] for i in range(6)} | {"6": [1.0], "7": [0.75]}
+    learned = {str(i): [1.0] for i in range(6)} | {"6": [0.5], "7": [0.5]}
+    found = compare(baseline, learned, samples=1, resamples=199)
+    assert found.p_value == 0.05  # and 1 - 0.95 is a little more than that in binary
+    assert found.interval[0] > 0
+    assert found.verdict == "not distinguishable"
