@@ -45,7 +45,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_config(folder: Path, base_url: str = "http://127.0.0.1:9/v1", model: str = "scripted", more: str = "") -> None:
+def write_config(
+    folder: Path, base_url: str = "http://127.0.0.1:9/v1", model: str = "scripted", more: str = ""
+) -> None:
     text = CONFIG.format(base_url=base_url, model=model) + more
     (folder / "config.toml").write_text(text, encoding="utf-8")
 
@@ -67,7 +69,12 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
         (lambda f: (f / "practice.jsonl").write_text("", "utf-8"), "holds no task"),
         (lambda f: (f / "practice.jsonl").write_bytes(b"\xff\xfe{}"), "line 1: is not UTF-8"),
         (lambda f: (f / "practice.jsonl").write_text('{"id": 1}\n', "utf-8"), "no 'input'"),
-        (lambda f: (f / "practice.jsonl").write_text('{"id":1,"input":"a"}\n{"id":1,"input":"b"}', "utf-8"), "twice"),
+        (
+            lambda f: (f / "practice.jsonl").write_text(
+                '{"id":1,"input":"a"}\n{"id":1,"input":"b"}', "utf-8"
+            ),
+            "twice",
+        ),
         (lambda f: write_config(f, more='[verifier]\nkind = "python"\nfunction = "nowhere:f"\n'), "nowhere"),
         (lambda f: (f / "run").write_text("", "utf-8"), "cannot be written"),
     ],

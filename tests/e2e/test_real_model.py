@@ -33,6 +33,6 @@ def test_the_smallest_model_goes_through_the_whole_loop(tmp_path: Path) -> None:
     assert result["usage"]["by_role"]["rollout"]["output_tokens"] > 6 * 2 * 2
     assert result["faults"].get("model", 0) == 0
     assert sum(result["groups"].values()) == 6
-    newest = sorted((run / "library").glob("v*.json"))[-1]
+    newest = max((run / "library").glob("v*.json"))
     assert ExperienceLibrary.load(newest).digest == result["library"]["digest"]
     assert "<svg" in (run / "report.html").read_text("utf-8")

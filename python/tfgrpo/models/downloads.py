@@ -226,9 +226,10 @@ async def _run(
 def size(folder: Path) -> int:
     """Bytes in all files below a folder in which files come and go."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
+    for below, _, names in os.walk(folder):  # which skips a folder that vanished; `rglob` raises
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(below, name).stat().st_size
     return total
 
 

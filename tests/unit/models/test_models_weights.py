@@ -372,3 +372,25 @@ async def test_an_unreachable_hub_fails_within_seconds(
 async def test_a_malformed_hub_name_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(LocalModelError, match="expected hf:OWNER/REPO/FILE"):
         await weights.fetch(name, quiet, tmp_path)
+
+
+def test_the_size_of_a_folder_whose_folders_vanish(tmp_path: Path) -> None:
+    """pip removes its temporary folders while the progress is read; that is no error."""
+    (tmp_path / "kept").write_bytes(b"12345")
+    done = threading.Event()
+
+    def churn() -> None:
+        while not done.is_set():
+            for number in range(40):
+                (tmp_path / f"t{number}" / "u").mkdir(parents=True)
+            for number in range(40):
+                (tmp_path / f"t{number}" / "u").rmdir()
+                (tmp_path / f"t{number}").rmdir()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        assert {downloads.size(tmp_path) for _ in range(200)} == {5}
+    finally:
+        done.set()
+        thread.join()
