@@ -24,7 +24,7 @@ class TfgrpoError(Exception):
 
     @property
     def kind(self) -> str:
-        """The class name: what reports and `result.json` count faults by."""
+        """The class name, as reports show it beside the kind of fault."""
         return type(self).__name__
 
 

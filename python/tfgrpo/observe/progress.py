@@ -48,7 +48,7 @@ class Progress:
         self._clock = clock
         self._live = console.is_terminal
         self._phase = ""
-        self._total = self._done = 0
+        self._total = self._done = self._rerun = 0
         self._groups: Counter[str] = Counter()
         self._endings: Counter[str] = Counter()
         self._usage = Usage()
@@ -112,6 +112,8 @@ class Progress:
         self._endings[event.rollout.ending.value] += 1
         if event.phase == self._phase:
             self._done += 1
+        else:
+            self._rerun += 1
         self._refresh()
 
     def _step(self, event: StepFinished) -> None:
@@ -136,6 +138,8 @@ class Progress:
     def _account(self) -> str:
         usage = self._usage
         parts = [f"{_short(usage.tokens)} tokens"]
+        if self._rerun:
+            parts.insert(0, f"{self._rerun:,} re-run to measure gains")
         if usage.usd:
             parts.append(f"${usage.usd:.2f}")
         if faulted := self._endings[Ending.FAULTED.value]:
