@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 from tests.world import write_tasks
 
@@ -134,6 +135,36 @@ async def test_a_refusal_stops_and_a_mended_one_goes_on(
         assert "Traceback" not in message
 
 
+GRADERS = """
+def seven(task, answer):
+    return 7
+
+def nan(task, answer):
+    return float("nan")
+
+async def broken(task, answer):
+    raise RuntimeError("no grader today")
+"""
+
+
+@pytest.mark.parametrize("name", ["seven", "nan", "broken"])
+async def test_a_broken_verifier_is_a_fault_and_never_a_reward(folder: Path, name: str) -> None:
+    (folder / "graders.py").write_text(GRADERS, "utf-8")
+    async with LoopbackServer(tickets) as server:
+        write_config(
+            folder, server.base_url, more=f'[verifier]\nkind = "python"\nfunction = "graders:{name}"\n'
+        )
+        command = [sys.executable, "-m", "tfgrpo", "practice", "config.toml", "--run-dir", "run", "--json"]
+        done = await run(command, folder)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["verdict"], result["tasks"]) == ("not distinguishable", 0)
+    assert result["baseline"]["mean"] is None
+    assert result["groups"] == {"mixed": 0, "uniform": 0, "undergraded": 6}
+    # 4 held-out tasks in two arms and 6 practice tasks, each asked again once.
+    assert result["faults"] == {"verifier": 2 * 4 * 2 * 2 + 6 * 3 * 2}
+
+
 async def test_doctor_says_what_is_well_and_what_is_not(folder: Path) -> None:
     async with LoopbackServer(tickets) as server:
         write_config(folder, server.base_url)
@@ -149,10 +180,8 @@ async def test_doctor_says_what_is_well_and_what_is_not(folder: Path) -> None:
         assert any(not finding["ok"] and "gone" in finding["found"] for finding in json.loads(done.stdout))
 
 
-async def run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
-    import anyio
-
-    return await anyio.run_process(command, check=False)
+async def run(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    return await anyio.run_process(command, check=False, cwd=folder)
 
 
 def test_ctrl_c_keeps_everything_and_resume_finishes(folder: Path) -> None:

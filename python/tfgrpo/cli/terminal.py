@@ -65,8 +65,8 @@ def say(text: str) -> None:
 def run_job(job: Callable[[StopSwitch], Awaitable[T]]) -> T:
     """Run an asynchronous job on uvloop where there is one.
 
-    The first SIGINT or SIGTERM lets calls in flight finish and keeps everything; the second stops at once,
-    and what was in flight counts as possibly paid.
+    The first SIGINT or SIGTERM lets calls in flight finish and keeps everything; the second, or the first
+    while no run is connected, stops at once, and what was in flight counts as possibly paid.
 
     Raises:
         RunStoppedError: the job was interrupted.
@@ -81,7 +81,7 @@ def run_job(job: Callable[[StopSwitch], Awaitable[T]]) -> T:
             group.cancel_scope.cancel()
         if not result:
             raise RunStoppedError(
-                InterruptedRunError("Interrupted at once; all that was acknowledged is kept.")
+                InterruptedRunError("Interrupted at once; everything acknowledged is kept.")
             )
         return result[0]
 
@@ -95,7 +95,7 @@ def run_job(job: Callable[[StopSwitch], Awaitable[T]]) -> T:
 async def _watch_signals(stop: StopSwitch, scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            if stop.stopped:
+            if stop.stopped or not stop.attached:
                 scope.cancel()
                 return
             console.print("stopping: calls in flight may finish (again to stop at once)", style="yellow")

@@ -83,7 +83,7 @@ def stored_library(journal: Journal | JournalReader, closed: StepRecord) -> Expe
     Raises:
         JournalError: the journal holds another one, or none.
     """
-    stored = journal.get("library", key_of(closed.version), StoredLibrary)
+    stored = journal.get("library", closed.digest, StoredLibrary)
     if stored is None:
         raise JournalError(
             f"The journal holds no library version {closed.version}, which step {closed.step} made."

@@ -50,7 +50,7 @@ class StepRecord(Struct, frozen=True):
 
 
 class StoredLibrary(Struct, frozen=True):
-    """A library version in the journal, as its JSON text."""
+    """A library in the journal, under its digest, as its JSON text."""
 
     body: str
 

@@ -16,7 +16,7 @@ from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, key_of
 from tfgrpo.engine.select import Rewards, choose_lesson, choose_library
 from tfgrpo.errors import DistillError, ModelError
 from tfgrpo.events import GroupFinished, StepFinished
-from tfgrpo.library import ExperienceLibrary
+from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.types import Fault, FaultKind, Group, Signal, Task
 
 
@@ -54,9 +54,13 @@ async def run_step(
         )
         rewards.put(group)
         context.hooks.emit(GroupFinished(step, group))
+        # A group that closed before the run was stopped stays as it is, faults included.
+        record = context.journal.get("group", key_of(step, task.id), GroupRecord)
+        if record is not None:
+            return record
         # 2. Signal: only a group whose rewards differ teaches.
         if teaches(context, group):
-            record = await learn(context, step, task, group, library, rewards)
+            record = await learn(context, step, task, group, assembler, rewards)
         else:
             record = GroupRecord(step, task.id, group.signal, _rewards(group))
         await context.journal.record("group", key_of(step, task.id), record)
@@ -93,9 +97,7 @@ async def run_step(
     # 6. The next library; with select = "gain" it must not lose on re-run practice tasks.
     chosen, gate = await choose_library(context, step, libraries)
     learned, report = libraries[chosen], reports[chosen]
-    await context.journal.record(
-        "library", key_of(learned.version), StoredLibrary(learned.to_json().decode())
-    )
+    await context.journal.record("library", learned.digest, StoredLibrary(learned.to_json().decode()))
     record = StepRecord(
         step=step,
         epoch=epoch,
@@ -114,11 +116,11 @@ async def run_step(
 
 
 async def learn(
-    context: Context, step: int, task: Task, group: Group, library: ExperienceLibrary, rewards: Rewards
+    context: Context, step: int, task: Task, group: Group, assembler: PromptAssembler, rewards: Rewards
 ) -> GroupRecord:
     """From a mixed group to proposed operations; what breaks here is a fault and costs only this lesson."""
     practice = context.config.practice
-    experiences = context.assembler(library).prior.text
+    library, experiences = assembler.library, assembler.prior.text
     key = key_of("distill", step, task.id)
     record = GroupRecord(step, task.id, group.signal, _rewards(group))
     try:

@@ -19,6 +19,11 @@ class StopSwitch:
         """Whether a stop was asked for."""
         return self._reason is not None
 
+    @property
+    def attached(self) -> bool:
+        """Whether a run is connected; before that nothing is in flight that could be drained."""
+        return self._halt is not None
+
     def stop(self, message: str = "The run was interrupted; everything is kept.") -> None:
         """Ask the run to stop. The first call counts."""
         if self._reason is None:

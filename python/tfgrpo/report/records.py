@@ -9,7 +9,7 @@ from tfgrpo.config import Config
 from tfgrpo.engine.evaluate import Evaluation, stored_evaluation
 from tfgrpo.engine.header import START, Header, journal_path, read_header, run_config
 from tfgrpo.engine.practice import stored_library
-from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary
+from tfgrpo.engine.records import GroupRecord, StepRecord
 from tfgrpo.errors import ConfigError
 from tfgrpo.journal import JournalReader
 from tfgrpo.library import ExperienceLibrary
@@ -50,15 +50,14 @@ def read_records(directory: Path) -> RunRecords:
             raise ConfigError(f"{directory}: the run is not finished; go on with: tfgrpo resume {directory}")
         steps = list(reader.records("step", StepRecord).values())
         start = ExperienceLibrary.load(directory / START)
-        stored = reader.records("library", StoredLibrary).values()
-        libraries = [start, *(ExperienceLibrary.from_json(one.body.encode()) for one in stored)]
+        libraries = [start, *(stored_library(reader, step) for step in steps if step.version > start.version)]
         return RunRecords(
             directory=directory,
             header=header,
             config=run_config(header, directory),
             baseline=baseline,
             learned=learned,
-            library=stored_library(reader, steps[-1]) if steps else start,
+            library=libraries[-1],
             steps=steps,
             groups=list(reader.records("group", GroupRecord).values()),
             rollouts=list(reader.records("rollout", Rollout).values()),

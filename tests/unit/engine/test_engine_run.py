@@ -140,6 +140,27 @@ def test_a_stopped_run_resumes_and_pays_nothing_twice(tmp_path: Path, after: int
     assert third.calls.total() == 0
 
 
+@pytest.mark.parametrize("after", range(6, 14))
+def test_a_fault_that_was_recorded_does_not_hinder_resuming(tmp_path: Path, after: int) -> None:
+    """Lessons that failed before the stop stay failed; the healed endpoint serves the others."""
+    config = make_config(tmp_path, practice__batch_size=6, limits__attempts=1)
+    stop, seen = tfgrpo.StopSwitch(), 0
+
+    def interrupt(event: Event) -> None:
+        nonlocal seen
+        seen += isinstance(event, CallFinished)
+        if seen >= after:
+            stop.stop()
+
+    faults = FaultPlan().when(
+        lambda call: call.key.startswith(("distill/0001/t1", "distill/0001/t3", "consolidate")),
+        FaultType.SERVER_ERROR,
+    )
+    with pytest.raises(RunStoppedError):
+        run_practice(config, ScriptedModel(SCRIPT, 0.5, faults), tmp_path, hooks=[interrupt], stop=stop)
+    assert run_resume(ScriptedModel(SCRIPT), tmp_path).comparison is not None
+
+
 def test_a_spent_budget_stops_and_a_higher_one_goes_on(tmp_path: Path) -> None:
     config = make_config(tmp_path, budget__tokens=700)
     model = ScriptedModel(SCRIPT)
