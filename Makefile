@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rust test-python test-nightly check lock clean
+.PHONY: help install demo test test-nightly bench check lock clean
 
 PYTHON ?= python3
 SEED ?= 7
@@ -19,6 +19,7 @@ help:
 	@echo "make test            every test: Rust, Python, end to end"
 	@echo "make check           formatting, lints, types, stubs, import rules"
 	@echo "make test-nightly    the slow tests"
+	@echo "make bench           measure"
 	@echo "make lock            bring the lock files up to date"
 
 install: .venv/installed
@@ -50,11 +51,14 @@ test-nightly: install
 	cargo $(CARGO_TEST) --workspace --locked --release
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q
 
+bench: install
+	$(BIN)/python bench/journal_writes.py
+
 check: install
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	$(BIN)/ruff format --check python tests
-	$(BIN)/ruff check python tests
+	$(BIN)/ruff format --check python tests bench
+	$(BIN)/ruff check python tests bench
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest tfgrpo._core
 	$(BIN)/lint-imports

@@ -40,7 +40,7 @@ def shown(events: list[Event], seconds_apart: float, *, terminal: bool = False, 
 
 
 def test_plain_lines_are_spaced_in_time() -> None:
-    events: list[Event] = [PhaseStarted("practice", 50, 100)] + [rollout("practice")] * 100
+    events: list[Event] = [PhaseStarted("practice", 50, 100), *[rollout("practice")] * 100]
     assert shown(events, 0.01).count("\n") == 1
     assert 5 < shown(events, 1.0).count("\n") < 30
 

@@ -140,6 +140,8 @@ class Progress:
         parts = [f"{_short(usage.tokens)} tokens"]
         if self._rerun:
             parts.insert(0, f"{self._rerun:,} re-run to measure gains")
+        if closed := self._groups.total():
+            parts.insert(0, f"{closed:,} {'group' if closed == 1 else 'groups'} of this step")
         if usage.usd:
             parts.append(f"${usage.usd:.2f}")
         if faulted := self._endings[Ending.FAULTED.value]:
