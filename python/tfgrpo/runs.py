@@ -24,7 +24,7 @@ from tfgrpo.engine.header import START, Header, Kind, journal_path, read_header,
 from tfgrpo.engine.practice import practice_tasks, run_practice
 from tfgrpo.engine.providers import Fetching, open_admissions, open_models
 from tfgrpo.engine.stop import StopSwitch
-from tfgrpo.errors import ConfigError, JournalError, RunStoppedError, TfgrpoError
+from tfgrpo.errors import ConfigError, DataError, JournalError, RunStoppedError, TfgrpoError
 from tfgrpo.events import Hook, Hooks, Warned
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary
@@ -164,6 +164,10 @@ class _Inputs:
         tasks = None if practice is None else load_dataset(practice, key="data.practice")
         if tasks is not None:
             _check_disjoint(tasks, held_out)
+        if config.verifier.kind != "python":
+            _check_truths(held_out, "data.held_out", config.verifier.kind)
+            if tasks is not None and config.practice.ground_truth:
+                _check_truths(tasks, "data.practice", config.verifier.kind)
         return cls(kind, config, held_out, tasks, library, Prompts(config.distill.prompts))
 
     def header(self, started: float) -> Header:
@@ -294,6 +298,17 @@ def _check_disjoint(practice: Dataset, held_out: Dataset) -> None:
                 f"data.held_out: task {task.id!r} of {held_out.path} is also practice task {other.id!r} of "
                 f"{practice.path}; held-out tasks must be new, or the verdict would measure memory."
             )
+
+
+def _check_truths(data: Dataset, key: str, verifier: str) -> None:
+    """A verifier that compares needs something to compare with, and that is told before anything is paid."""
+    missing = [task.id for task in data.tasks if task.truth is None]
+    if missing:
+        raise DataError(
+            f"{key}: {len(missing)} of {len(data.tasks)} tasks of {data.path} have no truth, the first is "
+            f'{missing[0]!r}, and verifier.kind = "{verifier}" compares with it; add the truths, or grade with '
+            'verifier.kind = "python".'
+        )
 
 
 def _told_once(group: BaseExceptionGroup[BaseException], directory: Path) -> BaseException:

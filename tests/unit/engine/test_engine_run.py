@@ -314,6 +314,17 @@ def test_held_out_tasks_must_be_new(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["practice", "held_out"])
+def test_a_missing_truth_is_told_before_anything_is_paid(tmp_path: Path, name: str) -> None:
+    config = make_config(tmp_path)
+    with (tmp_path / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "open", "input": "Nobody knows?"}\n')
+    model = ScriptedModel(SCRIPT)
+    with pytest.raises(ConfigError, match=f"data.{name}: 1 of .* 'open'"):
+        run_practice(config, model, tmp_path)
+    assert model.calls.total() == 0
+
+
 def test_a_run_directory_is_used_once(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     run_practice(config, ScriptedModel(SCRIPT), tmp_path)
