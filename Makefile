@@ -9,6 +9,8 @@ SEED ?= 7
 BIN := .venv/bin
 # The build must not be disturbed by an environment that happens to be active.
 unexport PYTHONPATH VIRTUAL_ENV CONDA_PREFIX
+# Certificates of the system, so that a network with its own authority works.
+export UV_SYSTEM_CERTS := 1
 
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 # nextest runs the Rust tests in parallel processes; cargo's own runner does where it is not installed.
@@ -36,7 +38,7 @@ install: .venv/installed
 
 .venv/installed: .venv/locked pyproject.toml $(RUST_SOURCES)
 	@command -v cargo >/dev/null || { echo "a Rust toolchain is needed: install it with rustup, then run make again"; exit 1; }
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin develop --release --locked --uv
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: install
