@@ -148,13 +148,22 @@ class VerifierSection(Section):
     """`[verifier]`: how an answer is graded.
 
     `field` takes the answer out of a JSON reply before it is compared; `function` is "module:function" for
-    the python verifier; `timeout` in seconds bounds one grading.
+    the python verifier, and `kind = "module:function"` is short for both; `timeout` in seconds bounds one
+    grading.
     """
 
     kind: Literal["exact", "math", "python"] = "exact"
     field: str | None = None
     function: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$")
     timeout: float = Field(default=60.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        kind = given.get("kind") if isinstance(given, dict) else None
+        if isinstance(kind, str) and ":" in kind and "function" not in given:
+            return given | {"kind": "python", "function": kind.removeprefix("python:")}
+        return given
 
     @model_validator(mode="after")
     def _python_names_its_function(self) -> VerifierSection:

@@ -252,6 +252,13 @@ async def _open(
     verifier = build_verifier(config.verifier)
     stack.push_async_callback(verifier.aclose)
     spent = sum(journal.reader.usage_by_role().values(), Usage())
+    for role in unpriced(config):
+        hooks.emit(
+            Warned(
+                f"budget.usd cannot bind: the {role} model has no [model.price], so its calls count as $0; "
+                "set the prices, or budget.tokens."
+            )
+        )
     budget = Budget(config.budget, spent, lambda message: hooks.emit(Warned(message)))
     calls = Calls(journal, models, open_admissions(config.limits, models), budget, config, hooks)
     if surroundings.stop is not None:
@@ -287,6 +294,14 @@ def write_report(run_dir: str | Path) -> Run:
     except OSError as error:
         raise ConfigError(f"{directory}: the report cannot be written: {error.strerror}.") from None
     return Run(directory, records.library, comparison, result)
+
+
+def unpriced(config: Config) -> list[Role]:
+    """The roles whose money a `budget.usd` would not see."""
+    if config.budget.usd is None:
+        return []
+    endpoints = {role: config.model.role(role) for role in (Role.ROLLOUT, Role.DISTILLER)}
+    return [role for role, endpoint in endpoints.items() if endpoint.price is None and not endpoint.local]
 
 
 def _check_disjoint(practice: Dataset, held_out: Dataset) -> None:

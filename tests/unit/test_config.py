@@ -138,6 +138,12 @@ def test_an_override_without_key_or_value_is_told(text: str) -> None:
         parse_override(text)
 
 
+@pytest.mark.parametrize("kind", ["graders:reward", "python:graders:reward"])
+def test_a_python_verifier_has_a_short_form(tmp_path: Path, kind: str) -> None:
+    verifier = load_config(write(tmp_path, MINIMAL + f"[verifier]\nkind = '{kind}'\n")).verifier
+    assert (verifier.kind, verifier.function) == ("python", "graders:reward")
+
+
 def test_the_key_is_read_when_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = MINIMAL.replace("[data]", "api_key_env = 'TFGRPO_TEST_KEY'\n[data]")
     config = load_config(write(tmp_path, text))

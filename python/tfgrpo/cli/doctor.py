@@ -17,6 +17,7 @@ from tfgrpo.engine.dataset import load_dataset
 from tfgrpo.engine.providers import open_models
 from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import TfgrpoError
+from tfgrpo.runs import unpriced
 from tfgrpo.types import Message, ModelRequest, Role, Struct
 from tfgrpo.verify import build_verifier
 
@@ -45,7 +46,7 @@ def examine(path: Path, overrides: Mapping[str, Any]) -> list[Finding]:
         return [Finding("configuration", False, error.message)]
     findings = [Finding("configuration", True, f"{path} is valid")]
     findings += _data(config)
-    findings += [_disk(), _descriptors(config)]
+    findings += [_disk(), _descriptors(config), _money(config)]
     findings += terminal.run_job(lambda _stop: _models(config, _stop))
     return findings
 
@@ -87,6 +88,16 @@ def _descriptors(config: Config) -> Finding:
     found = f"{soft:,} open files permitted, {needed:,} needed for limits.concurrency = {config.limits.concurrency}"
     remedy = f"; run ulimit -n {needed}, or lower limits.concurrency"
     return Finding("limits", soft >= needed, found if soft >= needed else found + remedy)
+
+
+def _money(config: Config) -> Finding:
+    if roles := unpriced(config):
+        found = f"budget.usd is set, but the {roles[0]} model has no [model.price]: set it, or budget.tokens"
+        return Finding("budget", False, found)
+    limits = config.budget.model_dump(exclude_none=True)
+    return Finding(
+        "budget", True, ", ".join(f"{key} = {value:,}" for key, value in limits.items()) or "none set"
+    )
 
 
 async def _models(config: Config, _stop: StopSwitch) -> list[Finding]:

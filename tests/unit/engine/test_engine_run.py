@@ -183,6 +183,13 @@ def test_a_spent_budget_stops_and_a_higher_one_goes_on(tmp_path: Path) -> None:
     assert set(model.served.values()) == {1}
 
 
+def test_money_without_prices_is_told_at_once(tmp_path: Path) -> None:
+    told: list[Event] = []
+    run_practice(make_config(tmp_path, budget__usd=1.0), ScriptedModel(SCRIPT), tmp_path, hooks=[told.append])
+    warned = [event.message for event in told if isinstance(event, Warned)]
+    assert [message.partition(":")[0] for message in warned] == ["budget.usd cannot bind"] * 2
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [(FaultType.AUTHENTICATION, AuthenticationError), (FaultType.CONNECT, ConnectError)],
