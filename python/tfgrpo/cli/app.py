@@ -32,11 +32,14 @@ models_app = App(name="models", help="The weights of the embedded model.")
 app.command(library_app)
 app.command(models_app)
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="The result as JSON on stdout.")]
-Sets = Annotated[
-    tuple[str, ...], Parameter(name="--set", negative=(), help="KEY=VALUE over the file, repeatable.")
+Json = Annotated[
+    bool, Parameter(name="--json", negative=(), show_default=False, help="The result as JSON on stdout.")
 ]
-RunDir = Annotated[Path | None, Parameter(name="--run-dir", help="Default: runs/<name>-<id>.")]
+Sets = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", negative=(), show_default=False, help="KEY=VALUE over the file, repeatable."),
+]
+RunDir = Annotated[Path | None, Parameter(name="--run-dir", help="Default: runs/NAME-ID.")]
 
 
 @app.command(name="practice")
