@@ -273,7 +273,7 @@ class Config(BaseSettings):
 
     def to_toml(self) -> str:
         """The resolved configuration as TOML; unset keys are left out."""
-        return tomli_w.dumps(self._resolved(), multiline_strings=True)
+        return tomli_w.dumps(self._resolved())
 
     def _resolved(self) -> dict[str, Any]:
         """Every effective value; a role's table keeps only its own keys (see `ModelSection.role`)."""

@@ -261,6 +261,7 @@ async def _open(
         )
     budget = Budget(config.budget, spent, lambda message: hooks.emit(Warned(message)))
     calls = Calls(journal, models, open_admissions(config.limits, models), budget, config, hooks)
+    calls.count_open_intents()
     if surroundings.stop is not None:
         surroundings.stop.attach(calls.halt)
     return Context(

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfgrpo.distill.ask import Asker
 from tfgrpo.distill.parse import read_lesson
-from tfgrpo.types import Group, SemanticAdvantage, Task
+from tfgrpo.types import Group, Rollout, SemanticAdvantage, Task
 
 
 async def compare(
@@ -37,13 +37,13 @@ async def compare(
         DistillError: no reply could be read.
         ModelError: a call failed.
     """
-    attempts = []
-    for rollout in group.rollouts:
-        if rollout.index in summaries:
-            reward = rollout.reward.value if asker.graded and rollout.reward is not None else None
-            attempts.append({"text": summaries[rollout.index], "reward": reward})
+    compared = [rollout for rollout in group.rollouts if rollout.index in summaries]
     if asker.graded:
-        attempts.sort(key=lambda attempt: -float(attempt["reward"] or 0.0))
+        compared.sort(key=lambda rollout: -_reward(rollout))
+    attempts = [
+        {"text": summaries[rollout.index], "mark": mark(_reward(rollout)) if asker.graded else ""}
+        for rollout in compared
+    ]
     lessons = await asker.structured(
         key,
         "advantage",
@@ -56,6 +56,15 @@ async def compare(
         experiences=experiences,
     )
     return [SemanticAdvantage(task.id, text, tuple(summaries)) for text in dict.fromkeys(lessons)]
+
+
+def mark(reward: float) -> str:
+    """A grade in a word, or a number where no word fits."""
+    return "RIGHT" if reward >= 1 else "WRONG" if reward <= 0 else f"GRADE {reward:.2f}"
+
+
+def _reward(rollout: Rollout) -> float:
+    return rollout.reward.value if rollout.reward is not None else 0.0
 
 
 def lesson_schema(words: int) -> dict[str, Any]:

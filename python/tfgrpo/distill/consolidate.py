@@ -65,7 +65,9 @@ async def consolidate(
         proposals=[describe(operation) for operation in proposals],
     )
     operations, dropped = replies[0]
-    return Proposals(_with_deletions(operations, key), dropped)
+    if dropped and not operations:
+        raise DistillError(f"no operation of the reply to {key} could be read: {dropped[0].reason}")
+    return Proposals(_with_deletions(operations, key, library), dropped)
 
 
 async def _by_strategy(
@@ -88,7 +90,7 @@ async def _by_strategy(
         settled.append(
             msgspec.structs.replace(members[0], text=text, sources=_sources(tuple(members)), parents=parents)
         )
-    return Proposals(_with_deletions(tuple(settled), key))
+    return Proposals(_with_deletions(tuple(settled), key, library))
 
 
 async def _generalize(asker: Asker, key: str, texts: list[str]) -> str:
@@ -123,10 +125,18 @@ def describe(operation: Operation) -> str:
     return f"{operation.kind.upper()}{target} {operation.text}".strip()
 
 
-def _with_deletions(operations: tuple[Operation, ...], source: str) -> tuple[Operation, ...]:
-    """Give every merged ADD the deletions of its parents, and all of them their canonical order."""
+def _with_deletions(
+    operations: tuple[Operation, ...], source: str, library: ExperienceLibrary
+) -> tuple[Operation, ...]:
+    """Give every merged ADD the deletions of its parents, and all of them their canonical order.
+
+    Parents that the library does not have are left out: with one of them the ADD would be dropped, and the
+    deletions of the others would stand alone.
+    """
     result: list[Operation] = []
-    for operation in operations:
+    for proposed in operations:
+        parents = tuple(parent for parent in proposed.parents if parent in library)
+        operation = msgspec.structs.replace(proposed, parents=parents)
         result.append(operation)
         if operation.kind is OperationKind.ADD:
             result += [

@@ -32,7 +32,7 @@ ALIASES = {
     "NOOP": OperationKind.KEEP,
 }
 
-_ID = re.compile(r"[\[(\"'\s]*[EeGg]?(\d+)[\])\"'.:\s]*\Z")
+_ID = re.compile(r"[\[(\"'\s]*[EeGg]?(\d{1,9})[\])\"'.:\s]*\Z")
 
 
 def experience_text(when: str, do: str) -> str:

@@ -30,14 +30,14 @@ from tfgrpo.errors import (
     TfgrpoError,
 )
 from tfgrpo.events import CallFinished, Hooks
-from tfgrpo.journal import CallState, Journal, request_digest
+from tfgrpo.journal import CallState, CallStatus, Journal, request_digest
 from tfgrpo.models import Model
 from tfgrpo.models.pricing import cost
 from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
 
 T = TypeVar("T")
 
-#: A provider that answers nothing but 429 to one call for this long (seconds) stops the run.
+#: A provider that answers nothing but 429 to one call, or asks to wait, for this long (seconds) stops the run.
 PATIENCE = 1800.0
 #: How long (seconds) calls in flight may still finish once the run has to stop.
 DRAIN = 30.0
@@ -80,7 +80,16 @@ class Calls:
         self._in_flight = 0
         self._halted: RunStoppedError | None = None
         self._waiting: set[anyio.CancelScope] = set()
+        self._flying: set[anyio.CancelScope] = set()
         self._drained = anyio.Event()
+
+    def count_open_intents(self) -> None:
+        """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
+        reader = self._journal.reader
+        for call in reader.calls():
+            if call.state is CallStatus.OPEN:
+                estimate = self._estimate(call.role, reader.request(call.key, call.attempt))
+                self.budget.spent = self.budget.spent + estimate
 
     def group_limit(self, role: Role) -> int | None:
         """How many answers one request of this role may ask for; None where there is no known bound."""
@@ -93,6 +102,8 @@ class Calls:
         """
         if self._halted is None:
             self._halted = RunStoppedError(reason)
+            for scope in self._flying:
+                scope.deadline = anyio.current_time() + DRAIN
             for scope in tuple(self._waiting):
                 scope.cancel()
             if self._in_flight == 0:
@@ -139,7 +150,7 @@ class Calls:
                     # 429s are the provider pacing us, not failures: the admission pauses, nothing is charged.
                     now = anyio.current_time()
                     limited_since = now if limited_since is None else limited_since
-                    if now - limited_since > PATIENCE:
+                    if now - limited_since + (error.retry_after or 0.0) > PATIENCE:
                         await self._stop(error)
                     continue
                 limited_since = None
@@ -152,6 +163,8 @@ class Calls:
                     if isinstance(error, ConnectError):
                         await self._stop(error)  # an endpoint that is down fails every task alike
                     raise
+                if (error.retry_after or 0.0) > PATIENCE:
+                    await self._stop(error)
                 await self._pause(failures, error.retry_after)
 
     async def _attempt(
@@ -160,7 +173,7 @@ class Calls:
         async with self._launch(role, request, priority) as launch:
             await self._journal.intend(key, attempt, role, request)
             try:
-                reply = await self._models[role].complete(request, key=key)
+                reply = await self._send(key, role, request)
             except ModelError as error:
                 launch.failed(error)
                 fault = fault_of(error, FaultKind.MODEL)
@@ -171,6 +184,16 @@ class Calls:
         self._learn(role, request, reply)
         self._hooks.emit(CallFinished(key, reply.usage, self.budget.spent))
         return reply
+
+    async def _send(self, key: str, role: Role, request: ModelRequest) -> ModelReply:
+        """The exchange itself; once the run has to stop it has `DRAIN` seconds left, and its intent stays open."""
+        with anyio.CancelScope() as scope:
+            self._flying.add(scope)
+            try:
+                return await self._models[role].complete(request, key=key)
+            finally:
+                self._flying.discard(scope)
+        raise self.halt(InterruptedRunError("The call was cut off."))  # the scope is only cut off by a halt
 
     @asynccontextmanager
     async def _launch(self, role: Role, request: ModelRequest, priority: int) -> AsyncIterator[Launch]:

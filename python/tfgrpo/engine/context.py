@@ -13,12 +13,13 @@ import msgspec
 from tfgrpo.config import Config
 from tfgrpo.distill import Asker
 from tfgrpo.engine.calls import Calls
-from tfgrpo.engine.records import seed_of
+from tfgrpo.engine.records import key_of, seed_of
 from tfgrpo.events import Hooks
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
+from tfgrpo.models import GroupRequestUnsupportedError
 from tfgrpo.rollout import Agent
-from tfgrpo.types import ModelReply, ModelRequest, Role, Task
+from tfgrpo.types import ModelReply, ModelRequest, Role, Task, Usage
 from tfgrpo.verify import Verifier
 
 A = TypeVar("A")
@@ -47,11 +48,29 @@ class Context:
 
 
 def distiller_send(calls: Calls, seed: int) -> Callable[[str, ModelRequest], Awaitable[ModelReply]]:
-    """How distillation sends a request: as the distiller, before any new rollout, with a seed of its own."""
+    """How distillation sends a request: as the distiller, before any new rollout, with a seed of its own.
 
-    async def send(key: str, request: ModelRequest) -> ModelReply:
+    Several answers to one request are asked for one by one where the endpoint has no group requests.
+    """
+
+    async def one(key: str, request: ModelRequest) -> ModelReply:
         seeded = msgspec.structs.replace(request, seed=seed_of(seed, key))
         return await calls.complete(key, Role.DISTILLER, seeded, priority=-1)
+
+    async def send(key: str, request: ModelRequest) -> ModelReply:
+        limit = calls.group_limit(Role.DISTILLER)
+        if request.n == 1:
+            return await one(key, request)
+        if limit is None or request.n <= limit:
+            try:
+                return await one(key, request)
+            except GroupRequestUnsupportedError:
+                if calls.group_limit(Role.DISTILLER) == limit:
+                    raise
+        single = msgspec.structs.replace(request, n=1)
+        replies = await each(range(request.n), lambda place: one(f"{key}/{key_of('n', place)}", single))
+        choices = tuple(choice for reply in replies for choice in reply.choices)
+        return ModelReply(choices, sum((reply.usage for reply in replies), Usage()), replies[0].model)
 
     return send
 

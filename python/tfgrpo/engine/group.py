@@ -15,7 +15,8 @@ from tfgrpo.events import RolloutFinished
 from tfgrpo.library import PromptAssembler
 from tfgrpo.models import GroupRequestUnsupportedError
 from tfgrpo.rollout import Ask, run_rollout
-from tfgrpo.types import Choice, Group, ModelReply, ModelRequest, Role, Rollout, Signal, Task
+from tfgrpo.types import Choice, FaultKind, Group, ModelReply, ModelRequest, Role, Rollout, Signal, Task
+from tfgrpo.verify.answer import final_answer, normalise
 
 
 async def run_group(
@@ -36,6 +37,7 @@ async def run_group(
     Cancellation: propagates; finished rollouts are in the journal.
     """
     practice = context.config.practice
+    blind = not practice.ground_truth
     rollouts: list[Rollout] = []
     missing = practice.group_size
     for _ in range(1 + practice.refills):
@@ -47,11 +49,12 @@ async def run_group(
             range(len(rollouts), len(rollouts) + missing),
             temperature=practice.temperature,
         )
-        usable = [r for r in rollouts if _usable(r, blind=not practice.ground_truth)]
-        if len(usable) >= graded_needed:
+        compared = sum(usable(rollout, blind=blind) for rollout in rollouts)
+        if compared >= graded_needed:
             break
-        missing = practice.group_size - len(usable)
-    signal = signal_of(rollouts, graded_needed, blind=not practice.ground_truth)
+        missing = practice.group_size - compared
+    field = context.config.verifier.field
+    signal = signal_of(rollouts, graded_needed, blind=blind, field=field)
     return Group(task.id, tuple(rollouts), signal)
 
 
@@ -139,23 +142,24 @@ class FirstTurn:
         return outcome
 
 
-def signal_of(rollouts: Sequence[Rollout], graded_needed: int, *, blind: bool) -> Signal:
+def signal_of(
+    rollouts: Sequence[Rollout], graded_needed: int, *, blind: bool, field: str | None = None
+) -> Signal:
     """MIXED where rewards differ, or, without ground truth, where answers differ; a fault is no reward."""
-    usable = [rollout for rollout in rollouts if _usable(rollout, blind=blind)]
-    if len(usable) < graded_needed:
+    compared = [rollout for rollout in rollouts if usable(rollout, blind=blind)]
+    if len(compared) < graded_needed:
         return Signal.UNDERGRADED
     if blind:
-        marks: set[object] = {answer_of(rollout) for rollout in usable}
+        marks: set[object] = {answer_of(rollout, field) for rollout in compared}
     else:
-        marks = {rollout.reward.value for rollout in usable if rollout.reward is not None}
+        marks = {rollout.reward.value for rollout in compared if rollout.reward is not None}
     return Signal.MIXED if len(marks) > 1 else Signal.UNIFORM
 
 
-def answer_of(rollout: Rollout) -> str:
-    """The final answer as groups are compared by it: the verifier's normal form, else the text folded."""
-    if rollout.reward is not None and rollout.reward.answer is not None:
-        return rollout.reward.answer
-    return " ".join(rollout.trajectory.answer.split()).casefold()
+def answer_of(rollout: Rollout, field: str | None) -> str:
+    """The final answer as groups are compared by it without ground truth; no verifier has a say in it."""
+    reply = rollout.trajectory.answer
+    return normalise(final_answer(reply, field) or reply)
 
 
 def key_of_index(key: str, index: int) -> str:
@@ -163,8 +167,11 @@ def key_of_index(key: str, index: int) -> str:
     return f"{key}/{key_of(index)}"
 
 
-def _usable(rollout: Rollout, *, blind: bool) -> bool:
-    return rollout.fault is None and (blind or rollout.reward is not None)
+def usable(rollout: Rollout, *, blind: bool) -> bool:
+    """Whether a rollout can be compared: it is graded or, without ground truth, it has an answer at all."""
+    if blind:
+        return rollout.fault is None or rollout.fault.kind is FaultKind.VERIFIER
+    return rollout.reward is not None
 
 
 def _asking(context: Context, rollout_key: str, index: int, first_turn: FirstTurn, temperature: float) -> Ask:

@@ -104,8 +104,10 @@ async def choose_library(
         re-run practice tasks: a new library must not lose against the old one, nor a consolidated one
         against the proposals it replaces. Libraries of equal digest are tried once.
     """
-    different = {library.digest: name for name, library in reversed(tuple(libraries.items()))}
-    names = [name for name in libraries if name in different.values()]
+    different: dict[str, str] = {}
+    for name, library in libraries.items():  # of equal libraries the earliest name at the latest place
+        different[library.digest] = different.pop(library.digest, name)
+    names = list(different.values())
     if context.config.practice.select == "none" or len(names) == 1:
         return names[-1], ()
     practice = context.config.practice

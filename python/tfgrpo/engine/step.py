@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tfgrpo.distill import compare, consolidate, propose, summarize
 from tfgrpo.engine.context import Context, each
-from tfgrpo.engine.group import run_group
+from tfgrpo.engine.group import run_group, usable
 from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, key_of
 from tfgrpo.engine.select import Rewards, choose_lesson, choose_library
 from tfgrpo.errors import DistillError, ModelError
@@ -125,7 +125,7 @@ async def learn(
     record = GroupRecord(step, task.id, group.signal, _rewards(group))
     try:
         # 3. Summaries: what each rollout did, step by step.
-        comparable = [rollout for rollout in group.rollouts if rollout.fault is None]
+        comparable = [r for r in group.rollouts if usable(r, blind=not practice.ground_truth)]
         texts = await each(
             comparable,
             lambda rollout: summarize(

@@ -183,13 +183,32 @@ async def test_by_strategy_only_lessons_of_one_strategy_meet() -> None:
     assert merged.entries[-1].parents or merged.entries[0].parents == ("E1",)
 
 
+async def test_a_merge_that_names_an_unknown_id_keeps_what_it_merges() -> None:
+    merge = '{"operations": [{"operation": "ADD", "merges": ["E1", "E9"], "when": "a", "do": "b"}]}'
+    asker = Asker(Recorder(merge), Prompts(), config())
+    library, _ = ExperienceLibrary.empty().apply(
+        [Operation(OperationKind.ADD, text="When old, stay.", source="x", sources=("t0",))]
+    )
+    settled = await consolidate(asker, "k", (), library, "", "batch")
+    merged, report = library.apply(settled.operations)
+    assert [(entry.text, entry.parents) for entry in merged.entries] == [("When a, b.", ("E1",))]
+    assert report.dropped == ()
+
+
 def test_a_prompt_file_can_be_replaced_and_mistakes_are_told(tmp_path: Path) -> None:
     (tmp_path / "repair.md").write_text("version: 2\n## system\nx\n## user\n{{ reason }}!\n", "utf-8")
     prompts = Prompts(tmp_path)
     assert prompts.render("repair", reason="why")[1].content == "why!"
     assert prompts.digest != Prompts().digest
-    with pytest.raises(ConfigError, match="unknown variable"):
-        prompts.render("repair", other=1)
+    (tmp_path / "repair.md").write_text("version: 2\n## system\nx\n## user\n{{ why }}!\n", "utf-8")
+    with pytest.raises(ConfigError, match="unknown variable why"):
+        Prompts(tmp_path)
+    (tmp_path / "repair.md").write_text("version: 2\n## system\nx\n## user\n{{ reason + 1 }}!\n", "utf-8")
+    with pytest.raises(ConfigError, match="cannot be rendered"):
+        Prompts(tmp_path).render("repair", reason="why")
+    (tmp_path / "repair.md").write_bytes(b"version: 2\n\xe9")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        Prompts(tmp_path)
     (tmp_path / "repare.md").write_text("version: 2\n", "utf-8")
     with pytest.raises(ConfigError, match=r"repare\.md"):
         Prompts(tmp_path)

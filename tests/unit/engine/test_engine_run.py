@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 from tests.world import make_config, models
 
@@ -21,7 +22,7 @@ from tfgrpo.errors import (
 )
 from tfgrpo.events import CallFinished, Event, GroupFinished, Warned
 from tfgrpo.journal import JournalReader
-from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel, VirtualClock
+from tfgrpo.testing import FaultPlan, FaultType, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
 from tfgrpo.types import Ending, ModelRequest, Rollout, Signal
 
@@ -276,8 +277,79 @@ def test_selection_by_gain_refuses_lessons_that_do_not_help(tmp_path: Path) -> N
     assert all(group.gain is None or group.advantage is None or group.gain > 0 for group in groups.values())
 
 
+def test_selection_by_gain_works_without_group_requests(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice=8, practice__select="gain", practice__candidates=3)
+    model = ScriptedModel(practice_script(base=0.3, gain=0.6), group_limit=1)
+    run = run_practice(config, model, tmp_path)
+    assert len(run.library) > 0
+    assert run.result.faults == {}
+
+
+def test_a_consolidation_that_keeps_everything_is_obeyed(tmp_path: Path) -> None:
+    def keep(request: ModelRequest) -> str:
+        if request.schema_name == "consolidate":
+            return '{"operations": []}'
+        return str(SCRIPT(request))
+
+    run = run_practice(make_config(tmp_path), ScriptedModel(keep), tmp_path)
+    assert run.result.groups.mixed > 1
+    assert len(run.library) == 0
+
+
+def test_without_ground_truth_a_failing_verifier_has_no_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strict_grader.py").write_text(
+        "def reward(task, answer):\n    return float(task.truth)\n", "utf-8"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = make_config(
+        tmp_path, truth=False, practice__ground_truth=False, verifier__kind="strict_grader:reward"
+    )
+    run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    assert run.result.groups.undergraded == 0
+    assert len(run.library) > 0
+
+
+def test_a_provider_that_asks_for_hours_stops_the_run(tmp_path: Path) -> None:
+    fault = PlannedFault(FaultType.RATE_LIMITED, retry_after=43_200.0)
+    faults = FaultPlan().when(lambda call: call.nth == 4, fault)
+    with pytest.raises(RunStoppedError):
+        run_practice(make_config(tmp_path), ScriptedModel(SCRIPT, 0.5, faults), tmp_path)
+
+
+def test_a_stop_does_not_wait_for_a_call_that_hangs(tmp_path: Path) -> None:
+    clock, stop = VirtualClock(), tfgrpo.StopSwitch()
+    config = make_config(tmp_path)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(later)
+            hanging = ScriptedModel(SCRIPT, latency=500.0)
+            await tfgrpo.practice(config, models=models(hanging), run_dir=tmp_path / "run", stop=stop)
+
+    async def later() -> None:
+        await anyio.sleep(10.0)
+        stop.stop()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        clock.run(main)
+    assert caught.group_contains(RunStoppedError)
+    assert clock.now < 60.0
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        assert reader.open_intents() > 0
+    spent = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, CallFinished):
+            spent.append(event.total.calls)
+
+    run_resume(ScriptedModel(SCRIPT), tmp_path, hooks=[listen])
+    assert spent[0] > 1, "what was in flight counts as possibly paid"
+
+
 def test_group_size_one_learns_from_what_went_wrong(tmp_path: Path) -> None:
-    config = make_config(tmp_path, practice__group_size=1)
+    config = make_config(tmp_path, practice__group_size=1, practice__consolidate="none")
     run = run_practice(config, ScriptedModel(practice_script(base=0.0)), tmp_path)
     assert run.result.groups.uniform == 6
     assert len(run.library) > 0

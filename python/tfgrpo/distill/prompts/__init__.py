@@ -11,11 +11,22 @@ from importlib import resources
 from pathlib import Path
 
 import jinja2
+from jinja2 import meta
 
 from tfgrpo.errors import ConfigError
 from tfgrpo.types import Message
 
-NAMES = ("summarize", "advantage", "propose", "consolidate", "generalize", "repair")
+COMMON = frozenset({"objective", "lesson", "graded", "words"})
+#: The variables of each prompt.
+VARIABLES = {
+    "summarize": COMMON | {"task", "steps", "experiences", "grade", "truth"},
+    "advantage": COMMON | {"task", "attempts", "truth", "experiences"},
+    "propose": COMMON | {"experiences", "new"},
+    "consolidate": COMMON | {"experiences", "proposals"},
+    "generalize": COMMON | {"situations", "strategy", "bound"},
+    "repair": frozenset({"reason"}),
+}
+NAMES = tuple(VARIABLES)
 
 
 class Prompts:
@@ -25,7 +36,8 @@ class Prompts:
         folder: a folder whose `<name>.md` files replace ours; names that are not ours are errors.
 
     Raises:
-        ConfigError: a file is missing its parts, is no valid template, or has an unknown name.
+        ConfigError: a file is missing its parts, is no valid template, has an unknown name, or uses a
+            variable that its prompt does not have: told before anything is paid.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -48,16 +60,21 @@ class Prompts:
         digest = hashlib.sha256()
         for name in NAMES:
             place = str(own.get(name, f"{name}.md"))
-            text = (own.get(name) or resources.files(__package__).joinpath(f"{name}.md")).read_text("utf-8")
+            try:
+                text = (own.get(name) or resources.files(__package__).joinpath(f"{name}.md")).read_text(
+                    "utf-8"
+                )
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{place}: cannot be read as UTF-8 text: {error}.") from None
             digest.update(f"{name}\0{text}\0".encode())
-            self._templates[name] = _parse(text, place, environment)
+            self._templates[name] = _parse(text, place, environment, VARIABLES[name])
         self.digest = digest.hexdigest()
 
     def render(self, name: str, **values: object) -> tuple[Message, ...]:
         """The system and user message of a prompt.
 
         Raises:
-            ConfigError: an overriding file uses a variable that this prompt does not have.
+            ConfigError: an overriding file does with a variable what cannot be done with it.
         """
         system, user = self._templates[name]
         try:
@@ -65,14 +82,13 @@ class Prompts:
                 Message("system", system.render(values).strip()),
                 Message("user", user.render(values).strip()),
             )
-        except jinja2.UndefinedError as error:
-            raise ConfigError(
-                f"The prompt {name}.md uses an unknown variable: {error.message}; "
-                f"known here: {', '.join(sorted(values))}."
-            ) from None
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise ConfigError(f"The prompt {name}.md cannot be rendered: {error}.") from None
 
 
-def _parse(text: str, place: str, environment: jinja2.Environment) -> tuple[jinja2.Template, jinja2.Template]:
+def _parse(
+    text: str, place: str, environment: jinja2.Environment, variables: frozenset[str]
+) -> tuple[jinja2.Template, jinja2.Template]:
     head, found, rest = text.partition("## system\n")
     system, found_user, user = rest.partition("## user\n")
     if not head.startswith("version: ") or not found or not found_user:
@@ -80,6 +96,11 @@ def _parse(text: str, place: str, environment: jinja2.Environment) -> tuple[jinj
             f"{place}: a prompt file starts with 'version: N' and has a '## system' and a '## user' part."
         )
     try:
+        used = meta.find_undeclared_variables(environment.parse(system + user))
+        if unknown := sorted(used - variables):
+            raise ConfigError(
+                f"{place}: uses the unknown variable {unknown[0]}; known here: {', '.join(sorted(variables))}."
+            )
         return environment.from_string(system), environment.from_string(user)
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError(f"{place}: is no valid jinja2 template: {error.message}.") from None
