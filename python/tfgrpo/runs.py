@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from tfgrpo.engine.header import START, Header, Kind, journal_path, read_header,
 from tfgrpo.engine.practice import practice_tasks, run_practice
 from tfgrpo.engine.providers import Fetching, open_admissions, open_models
 from tfgrpo.engine.stop import StopSwitch
-from tfgrpo.errors import ConfigError, DataError, JournalError, RunStoppedError, TfgrpoError
+from tfgrpo.errors import ConfigError, DataError, RunStoppedError
 from tfgrpo.events import Hook, Hooks, Warned
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary
@@ -230,8 +230,6 @@ async def _work(journal: Journal, inputs: _Inputs, directory: Path, surroundings
                 await run_evaluation(context, "baseline", held_out, library)
                 library = await run_practice(context, library)
             await run_evaluation(context, "learned", held_out, library)
-    except BaseExceptionGroup as group:
-        raise _told_once(group, directory) from None
     except RunStoppedError as error:
         raise _resumable(error, directory) from None
     return await anyio.to_thread.run_sync(write_report, directory)
@@ -327,29 +325,10 @@ def _check_truths(data: Dataset, key: str, verifier: str) -> None:
         )
 
 
-def _told_once(group: BaseExceptionGroup[BaseException], directory: Path) -> BaseException:
-    """The one error of a group that says why the run ended; anything unknown is not hidden."""
-    leaves = list(_leaves(group))
-    for family in (RunStoppedError, JournalError, TfgrpoError):
-        for leaf in leaves:
-            if isinstance(leaf, family):
-                return _resumable(leaf, directory)
-    return leaves[0] if len(leaves) == 1 else group
-
-
-def _resumable(error: TfgrpoError, directory: Path) -> TfgrpoError:
-    if isinstance(error, RunStoppedError):
-        error.message = f"{error.reason.message} Go on with: tfgrpo resume {directory}"
-        error.args = (error.message,)
+def _resumable(error: RunStoppedError, directory: Path) -> RunStoppedError:
+    error.message = f"{error.reason.message} Go on with: tfgrpo resume {directory}"
+    error.args = (error.message,)
     return error
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 def _ignore(_done: int, _total: int, _what: str) -> None:

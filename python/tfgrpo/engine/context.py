@@ -14,6 +14,7 @@ from tfgrpo.config import Config
 from tfgrpo.distill import Asker
 from tfgrpo.engine.calls import Calls
 from tfgrpo.engine.records import key_of, seed_of
+from tfgrpo.errors import FATAL_ERRORS, TfgrpoError
 from tfgrpo.events import Hooks
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
@@ -78,7 +79,10 @@ def distiller_send(calls: Calls, seed: int) -> Callable[[str, ModelRequest], Awa
 async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]:
     """Work on all items at once; results in the order of the items, whatever finishes first.
 
-    Cancellation: and the first error of any item cancel all others.
+    The first error of any item cancels all others, and is raised as it is, not in a group: what stops the
+    run before what spoils one item, where both happened.
+
+    Cancellation: cancels all items.
     """
     todo = list(items)
     results: dict[int, B] = {}
@@ -86,7 +90,19 @@ async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]
     async def one(index: int, item: A) -> None:
         results[index] = await work(item)
 
-    async with anyio.create_task_group() as group:
-        for index, item in enumerate(todo):
-            group.start_soon(one, index, item)
+    try:
+        async with anyio.create_task_group() as group:
+            for index, item in enumerate(todo):
+                group.start_soon(one, index, item)
+    except BaseExceptionGroup as errors:
+        for family in (*FATAL_ERRORS, TfgrpoError):
+            told: BaseExceptionGroup[TfgrpoError] | None = errors.subgroup(family)
+            if told is not None:
+                raise _first(told) from None
+        raise
     return [results[index] for index in range(len(todo))]
+
+
+def _first(errors: BaseExceptionGroup[TfgrpoError]) -> TfgrpoError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

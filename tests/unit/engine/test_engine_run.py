@@ -250,6 +250,15 @@ def test_a_distiller_fault_costs_one_lesson_and_not_the_run(tmp_path: Path) -> N
     assert run.result.faults["distiller"] == run.result.groups.mixed > 0
 
 
+def test_summaries_that_fail_cost_their_lessons_and_not_the_run(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice__summaries="always")
+    faults = FaultPlan().when(lambda call: "/summary/" in call.key, FaultType.CONTEXT_LENGTH)
+    run = run_practice(config, ScriptedModel(SCRIPT, faults=faults), tmp_path)
+    assert run.comparison is not None
+    assert run.result.faults == {"distiller": run.result.groups.mixed}
+    assert len(run.library) == 0
+
+
 def test_without_ground_truth_practice_tasks_need_no_truth(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice=6, truth=False, practice__ground_truth=False)
     run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
