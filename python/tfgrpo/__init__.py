@@ -15,7 +15,7 @@ from tfgrpo.errors import (
     TfgrpoError,
     VerifierError,
 )
-from tfgrpo.library import ExperienceLibrary, PromptAssembler, TokenPrior
+from tfgrpo.library import Embedder, ExperienceLibrary, PromptAssembler, TokenPrior
 from tfgrpo.runs import Run, evaluate, practice, resume
 from tfgrpo.types import Experience, Operation, OperationKind, Reward, Rollout, Task, Trajectory
 
@@ -26,6 +26,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Embedder",
     "Experience",
     "ExperienceLibrary",
     "JournalError",

@@ -1,22 +1,48 @@
-"""The Rust core: the experience library algebra, token counts, prior packing and admission.
+"""The Rust core: the experience library algebra, similarity, token counts, the prior, and admission.
 
 Everything here is deterministic and does no I/O. `tfgrpo.library` and `tfgrpo.engine.admission` are the
 facades to use; they speak in the types of `tfgrpo.types` where this module takes and gives JSON bytes.
 """
 
-from typing import final
+from collections.abc import Sequence
+from typing import TypeAlias, final
 
-__all__ = ["Admission", "CoreError", "Library", "count_tokens"]
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer
+
+__all__ = ["Admission", "CoreError", "Library", "count_tokens", "embed", "tokenizer_for_model"]
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
 
 class CoreError(ValueError):
     """An argument that the Rust core refuses; the text says why and what to do."""
 
-def count_tokens(text: str) -> int:
-    """The number of o200k tokens in `text`: the reference count for every budget of tfgrpo.
+def count_tokens(text: str, tokenizer: str = "o200k") -> int:
+    """The number of tokens in `text`; o200k is the reference in which budgets are stated.
+
+    Args:
+        text: any Unicode text; special tokens count as the plain text they are.
+        tokenizer: "o200k" or "cl100k".
 
     Raises:
         UnicodeEncodeError: `text` holds a lone surrogate.
+        CoreError: there is no such tokenizer.
     """
+
+def embed(data: bytes, offsets: npt.NDArray[np.uint64]) -> bytes:
+    """The vectors of texts by the word table that is shipped: float32, 256 numbers a text, of length 1 or 0.
+
+    Args:
+        data: the texts in UTF-8, one after another.
+        offsets: uint64, where each text begins, and the end of the last.
+
+    Raises:
+        CoreError: the offsets do not fit the data.
+    """
+
+def tokenizer_for_model(model: str) -> str:
+    """The tokenizer of a model by its provider's name for it; where it is not bundled o200k, as an estimate."""
 
 @final
 class Library:
@@ -24,18 +50,32 @@ class Library:
 
     def __new__(cls) -> Library: ...
     @staticmethod
-    def from_json(data: bytes) -> Library:
+    def from_json(data: bytes, index: Buffer | None = None) -> Library:
         """Reads a library file and verifies its digest.
 
+        Args:
+            data: the file.
+            index: what `to_index` gave, read-only; it is read in place and kept. One of another library is passed
+                over.
+
         Raises:
-            CoreError: the bytes are no library, are of another format version, or do not match their digest.
+            CoreError: the bytes are no library, are of another format version, or do not match their digest; or
+                the index is damaged.
         """
     def to_json(self) -> bytes:
         """The library file: indented JSON, UTF-8, with a newline at the end."""
+    def to_index(self) -> bytes:
+        """The index file: what is derived from the texts, checksummed, each column at a multiple of 64 bytes."""
     def entries_json(self) -> bytes:
         """The living experiences, in id order, as a JSON array of `Experience`."""
-    def apply(self, operations: bytes) -> tuple[Library, bytes]:
+    def entry_json(self, id: str) -> bytes | None:
+        """The living experience of this id as JSON; None if there is none."""
+    def apply(self, operations: bytes, vectors: _Floats | None = None) -> tuple[Library, bytes]:
         """Applies a JSON array of `Operation`; returns the next library and the `ApplyReport` as JSON.
+
+        Args:
+            operations: the operations.
+            vectors: float32, one row of `dimensions` an operation, for a library with vectors from elsewhere.
 
         Raises:
             CoreError: the bytes are no operations. An operation that cannot be applied is no error: the
@@ -47,12 +87,53 @@ class Library:
         Raises:
             CoreError: an id is not in the library, or a credit is not finite.
         """
-    def prior(self, heading: str, token_budget: int) -> tuple[str, list[str], int, str]:
-        """Packs the library under a hard budget; returns text, chosen ids, tokens, and digest of the bytes.
+    def with_tokenizer(self, tokenizer: str) -> Library:
+        """The same library, version and digest, counted by another tokenizer.
 
         Raises:
-            UnicodeEncodeError: `heading` holds a lone surrogate.
-            OverflowError: `token_budget` is negative.
+            CoreError: there is no such tokenizer.
+        """
+    def with_vectors(self, vectors: _Floats, dimensions: int) -> Library:
+        """The same library, version and digest with these vectors: float32, one row an experience, in id order.
+
+        Raises:
+            CoreError: rows are missing or left over, or `dimensions` is not from 1 to 4,096.
+        """
+    def judge(self, text: str, k: int, vector: _Floats | None = None) -> bytes:
+        """What a text is to the library, and its `k` nearest experiences, as the JSON of a `Judgement`."""
+    def deduplicate(self, data: bytes, offsets: npt.NDArray[np.uint64]) -> tuple[bytes, bytes]:
+        """What each text duplicates.
+
+        Args:
+            data: the texts in UTF-8, one after another.
+            offsets: uint64, where each text begins, and the end of the last.
+
+        Returns:
+            int64 a text: the earlier text it duplicates, or -1; uint64 a text: the number of the experience it
+            duplicates, or 0.
+
+        Raises:
+            CoreError: the offsets do not fit the data.
+        """
+    def relevant(self, questions: Sequence[str], each: int, vectors: _Floats | None = None) -> list[str]:
+        """The ids of the experiences nearest to any question, the most relevant first, `each` a question."""
+    def prior(
+        self,
+        heading: str,
+        token_budget: int,
+        questions: Sequence[str] = ...,
+        each: int = 0,
+        vectors: _Floats | None = None,
+    ) -> tuple[str, list[str], int, str, tuple[int, int]]:
+        """Renders the library under a hard budget.
+
+        Returns:
+            Text, ids of the living experiences in it, tokens, digest of the bytes, and character and token at which the
+            part begins that was chosen for the questions.
+
+        Raises:
+            UnicodeEncodeError: `heading` or a question holds a lone surrogate.
+            OverflowError: a number is negative.
         """
     @property
     def version(self) -> int:
@@ -62,7 +143,13 @@ class Library:
         """The number of the next new experience."""
     @property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that the library says: not of credits and token counts."""
+        """SHA-256, in hexadecimal, of all that the library says: not of credits, token counts and vectors."""
+    @property
+    def tokenizer(self) -> str:
+        """What its tokens are counted by."""
+    @property
+    def dimensions(self) -> int:
+        """The length of its vectors."""
     def __len__(self) -> int: ...
 
 @final

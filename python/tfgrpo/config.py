@@ -224,13 +224,15 @@ class DistillSection(Section):
     """`[distill]`: the distiller's calls. `prompts` is a folder whose files replace ours of the same name.
 
     `lesson` is the form of a lesson: "strategy" says how to solve a kind of task, "answer" which answer a
-    kind of task has (classification, routing: where few answers belong to many tasks).
+    kind of task has (classification, routing: where few answers belong to many tasks). `neighbours` bounds how
+    many experiences near a text a distiller's prompt shows.
     """
 
     lesson: Literal["strategy", "answer"] = "strategy"
     temperature: Temperature = 0.3
     max_tokens: Positive = 1024
     experience_words: Positive = 32
+    neighbours: Positive = 10
     prompts: Path | None = None
 
 

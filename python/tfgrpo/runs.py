@@ -27,7 +27,7 @@ from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import ConfigError, DataError, RunStoppedError
 from tfgrpo.events import Hook, Hooks, Warned
 from tfgrpo.journal import Journal
-from tfgrpo.library import ExperienceLibrary
+from tfgrpo.library import ExperienceLibrary, tokenizer_for_model
 from tfgrpo.models import Model
 from tfgrpo.report.build import result_of
 from tfgrpo.report.comparison import Comparison
@@ -168,7 +168,9 @@ class _Inputs:
             _check_truths(held_out, "data.held_out", config.verifier.kind)
             if tasks is not None and config.practice.ground_truth:
                 _check_truths(tasks, "data.practice", config.verifier.kind)
-        return cls(kind, config, held_out, tasks, library, Prompts(config.distill.prompts))
+        # Counted as the model counts that will read it.
+        counted = library.with_tokenizer(tokenizer_for_model(config.model.role(Role.ROLLOUT).label))
+        return cls(kind, config, held_out, tasks, counted, Prompts(config.distill.prompts))
 
     def header(self, started: float) -> Header:
         return Header(

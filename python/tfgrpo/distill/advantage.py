@@ -7,6 +7,7 @@ from typing import Any
 
 from tfgrpo.distill.ask import Asker
 from tfgrpo.distill.parse import read_lesson
+from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Task
 
 
@@ -16,7 +17,7 @@ async def compare(
     task: Task,
     group: Group,
     summaries: Mapping[int, str],
-    experiences: str,
+    library: ExperienceLibrary,
     candidates: int = 1,
 ) -> list[SemanticAdvantage]:
     """Compare the rollouts of a group; without ground truth neither rewards nor truth are shown.
@@ -27,7 +28,7 @@ async def compare(
         task: the question.
         group: its rollouts.
         summaries: by rollout index; only these rollouts are compared.
-        experiences: the library as prompts show it; E is in view.
+        library: E; what of it is near the question is in view.
         candidates: how many wordings to ask for.
 
     Returns:
@@ -53,7 +54,7 @@ async def compare(
         task=task.input,
         attempts=attempts,
         truth=task.truth if asker.graded else None,
-        experiences=experiences,
+        experiences=asker.near(library, [task.input]),
     )
     return [SemanticAdvantage(task.id, text, tuple(summaries)) for text in dict.fromkeys(lessons)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from tfgrpo.config import Config
 from tfgrpo.distill.prompts import Prompts
 from tfgrpo.errors import DistillError, TfgrpoError
+from tfgrpo.library import ExperienceLibrary
 from tfgrpo.models.structured import StructuredOutputError, parse_json_object
 from tfgrpo.types import Choice, Message, ModelReply, ModelRequest
 
@@ -38,6 +39,23 @@ class Asker:
         self._lesson = config.distill.lesson
         self.graded = config.practice.ground_truth
         self.words = config.distill.experience_words
+        self._neighbours = config.distill.neighbours
+
+    def near(self, library: ExperienceLibrary, texts: Sequence[str], ids: Iterable[str] = ()) -> str:
+        """The experiences that a prompt shows: those nearest to any of the texts, and those with these ids.
+
+        A library of no more than `distill.neighbours` is shown whole, a larger one never.
+
+        Returns:
+            One line an experience, in id order.
+        """
+        if len(library) <= self._neighbours:
+            found = {entry.id: entry for entry in library}
+        else:
+            found = {entry.id: entry for entry in library.relevant(texts, self._neighbours)}
+            found |= {id_: library[id_] for id_ in ids if id_ in library}
+        ordered = sorted(found.values(), key=lambda entry: int(entry.id[1:]))
+        return "".join(f"[{entry.id}] {entry.text}\n" for entry in ordered)
 
     async def text(self, key: str, prompt: str, **values: object) -> str:
         """Ask for free text.

@@ -1,8 +1,8 @@
 """One coherent set of operations from a step's proposals: merged, de-duplicated, conflicts settled.
 
-Two ways (METHOD step 5). "batch" is the paper's: one call sees the library and all proposals and answers
-with the operations that replace them. "strategy" is for small models, which lose lessons when they have to
-rewrite many at once: lessons of one strategy are put together by rule, and the model only writes one
+Two ways (METHOD step 5). "batch" is the paper's: one call sees all proposals, and what of the library is near
+them, and answers with the operations that replace them. "strategy" is for small models, which lose lessons when
+they have to rewrite many at once: lessons of one strategy are put together by rule, and the model only writes one
 situation that covers theirs.
 """
 
@@ -27,7 +27,6 @@ async def consolidate(
     key: str,
     proposals: tuple[Operation, ...],
     library: ExperienceLibrary,
-    experiences: str,
     way: Literal["batch", "strategy"],
 ) -> Proposals:
     """Settle a step's proposals.
@@ -37,7 +36,6 @@ async def consolidate(
         key: logical key; also the source of the resulting operations.
         proposals: the step's operations in canonical order.
         library: the library they are proposed for.
-        experiences: that library as the prompt shows it.
         way: "batch" or "strategy".
 
     Returns:
@@ -61,7 +59,11 @@ async def consolidate(
             sources=_sources(proposals),
             words=asker.words,
         ),
-        experiences=experiences,
+        experiences=asker.near(
+            library,
+            [operation.text for operation in proposals if operation.text],
+            [operation.target for operation in proposals if operation.target is not None],
+        ),
         proposals=[describe(operation) for operation in proposals],
     )
     operations, dropped = replies[0]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from tfgrpo.distill.ask import Asker
 from tfgrpo.distill.parse import read_operations
+from tfgrpo.library import ExperienceLibrary, Verdict
 from tfgrpo.types import DroppedOperation, Operation, OperationKind, SemanticAdvantage, Struct
 
 
@@ -20,26 +23,32 @@ async def propose(
     asker: Asker,
     key: str,
     advantage: SemanticAdvantage,
-    version: int,
-    experiences: str,
+    library: ExperienceLibrary,
     way: Literal["model", "add"] = "model",
 ) -> Proposals:
-    """Say which operations a lesson calls for; an empty library needs no call: the lesson is added.
+    """Say which operations a lesson calls for, in view of the experiences that it might repeat or contradict.
+
+    Two answers need no call: into an empty library the lesson is added, and one that the library says already
+    keeps what is there.
 
     Args:
         asker: asks the distiller.
         key: logical key; also the source of the operations.
         advantage: the lesson.
-        version: version of the library in view.
-        experiences: that library as the prompt shows it.
+        library: E, of which the neighbours of the lesson are in view.
         way: "add" adds the lesson without asking.
 
     Raises:
         DistillError: the reply stayed unreadable after its repair round.
         ModelError: a call failed.
     """
-    if not experiences or way == "add":
+    version = library.version
+    if not len(library) or way == "add":
         return Proposals((addition(advantage, version, key),))
+    nearest = library.neighbours(advantage.text, 1)
+    if nearest and nearest[0].verdict is Verdict.DUPLICATE:
+        said = addition(advantage, version, key)
+        return Proposals((replace(said, kind=OperationKind.KEEP, target=nearest[0].id, text=""),))
     replies = await asker.structured(
         key,
         "propose",
@@ -47,7 +56,7 @@ async def propose(
         lambda value: read_operations(
             value, base_version=version, source=key, sources=(advantage.task_id,), words=asker.words
         ),
-        experiences=experiences,
+        experiences=asker.near(library, [advantage.text]),
         new=advantage.text,
     )
     return Proposals(*replies[0])

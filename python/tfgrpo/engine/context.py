@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -41,10 +41,10 @@ class Context:
     hooks: Hooks
     practice_tasks: tuple[Task, ...]
 
-    def assembler(self, library: ExperienceLibrary) -> PromptAssembler:
-        """The prompt with this library as its token prior."""
+    def assembler(self, library: ExperienceLibrary, batch: Sequence[Task]) -> PromptAssembler:
+        """The prompt of a batch of tasks with this library as its token prior."""
         return PromptAssembler(
-            library, token_budget=self.config.practice.library_tokens, system=self.config.agent.system
+            library, self.config.practice.library_tokens, system=self.config.agent.system, batch=batch
         )
 
 

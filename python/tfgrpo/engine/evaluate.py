@@ -52,7 +52,7 @@ async def run_evaluation(
     Cancellation: propagates; finished rollouts are in the journal.
     """
     settings = context.config.evaluation
-    assembler = context.assembler(library)
+    assembler = context.assembler(library, tasks)
     context.hooks.emit(PhaseStarted(phase, len(tasks), len(tasks) * settings.samples))
 
     async def one(task: Task) -> tuple[Rollout, ...]:

@@ -61,7 +61,7 @@ async def choose_lesson(
 
     async def gain(number: int) -> float | None:
         operation = addition(advantages[number], library.version, task.id)
-        assembler = context.assembler(library.apply((operation,))[0])
+        assembler = context.assembler(library.apply((operation,))[0], rewards.tasks)
 
         async def one(probe: Task) -> float | None:
             before = await rewards.mean(probe)
@@ -116,7 +116,7 @@ async def choose_library(
     sample = draw.sample(tasks, min(practice.gate_tasks, len(tasks)))
 
     async def mean(name: str) -> GateArm:
-        assembler = context.assembler(libraries[name])
+        assembler = context.assembler(libraries[name], sample)
         groups = await each(
             sample,
             lambda task: run_rollouts(

@@ -40,7 +40,7 @@ async def run_step(
 
     Cancellation: propagates; completed calls and closed groups are in the journal.
     """
-    assembler = context.assembler(library)
+    assembler = context.assembler(library, tasks)
     rewards = Rewards(tasks)
 
     async def practise(task: Task) -> GroupRecord:
@@ -86,7 +86,6 @@ async def run_step(
                 key_of("consolidate", step),
                 proposals,
                 library,
-                assembler.prior.text,
                 context.config.practice.consolidate,
             )
             libraries["consolidated"], reports["consolidated"] = library.apply(settled.operations)
@@ -120,7 +119,7 @@ async def learn(
 ) -> GroupRecord:
     """From a mixed group to proposed operations; what breaks here is a fault and costs only this lesson."""
     practice = context.config.practice
-    library, experiences = assembler.library, assembler.prior.text
+    library = assembler.library
     key = key_of("distill", step, task.id)
     record = GroupRecord(step, task.id, group.signal, _rewards(group))
     try:
@@ -133,7 +132,7 @@ async def learn(
                 f"{key}/summary/{key_of(rollout.index)}",
                 task,
                 rollout,
-                experiences,
+                assembler.prior.text,
                 practice.summaries,
             ),
         )
@@ -142,16 +141,14 @@ async def learn(
         # 4. Semantic advantage: in words, why the better rollouts won; E is in view.
         candidates = practice.candidates if practice.select == "gain" else 1
         advantages = await compare(
-            context.asker, f"{key}/advantage", task, group, summaries, experiences, candidates
+            context.asker, f"{key}/advantage", task, group, summaries, library, candidates
         )
         advantage, gain = await choose_lesson(context, step, task, library, advantages, rewards)
         if advantage is None:
             return GroupRecord(step, task.id, group.signal, record.rewards, gain=gain)
 
         # 5a. Operations: ADD, MODIFY, DELETE or KEEP, as the lesson asks for in view of E.
-        proposals = await propose(
-            context.asker, f"{key}/propose", advantage, library.version, experiences, practice.propose
-        )
+        proposals = await propose(context.asker, f"{key}/propose", advantage, library, practice.propose)
     except (DistillError, ModelError) as error:
         fault = Fault(FaultKind.DISTILLER, error.kind, error.message, error.retryable)
         return GroupRecord(step, task.id, group.signal, record.rewards, fault=fault)

@@ -6,15 +6,21 @@
 //! `apply` is called on, never ones that the same call adds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
+use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::chunk::SPAN;
 use crate::error::{Error, Result};
-use crate::library::{Experience, Id, Library, Revision};
+use crate::file;
+use crate::library::{Experience, Id, Library, Meaning, Retired, Revision, Seen};
+use crate::minhash::Signer;
 use crate::operation::{Operation, OperationKind};
 use crate::prior;
+use crate::similar::BUCKET;
 use crate::text;
-use crate::tokens;
+use crate::tokens::Tokenizer;
 
 /// An operation that was not applied, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -54,33 +60,120 @@ impl ApplyReport {
 
 impl Library {
     /// Applies operations. Without an effective one the result is this very library: same version, same digest.
-    pub fn apply(&self, mut operations: Vec<Operation>) -> (Self, ApplyReport) {
-        Operation::sort(&mut operations);
-        let mut turns: Vec<(usize, &Operation)> = operations.iter().enumerate().collect();
-        turns.sort_by_key(|(_, operation)| turn(operation.kind));
+    ///
+    /// An ADD or MODIFY whose text the guard calls the same as a living experience's is dropped as its duplicate.
+    pub fn apply(&self, operations: Vec<Operation>) -> (Self, ApplyReport) {
+        self.apply_with(operations, &[])
+    }
 
-        let mut draft = Draft::new(self);
+    /// As `apply`, for a library whose vectors come from elsewhere: one row of `dimensions()` numbers an operation,
+    /// in the order of `operations`. An experience without a vector has no neighbours by meaning.
+    pub fn apply_with(&self, operations: Vec<Operation>, vectors: &[f32]) -> (Self, ApplyReport) {
+        let mut vectors = vectors.chunks_exact(self.dimensions());
+        let mut turns: Vec<(Operation, Option<&[f32]>)> =
+            operations.into_iter().map(|operation| (operation, vectors.next())).collect();
+        turns.sort_by(|(a, _), (b, _)| {
+            turn(a.kind).cmp(&turn(b.kind)).then_with(|| a.order().cmp(&b.order()))
+        });
+        let prepared = prepare(self, &turns);
+
+        let mut draft = Draft::new(self, &prepared);
         let mut reasons = BTreeMap::new();
-        for (place, operation) in turns {
-            if let Err(reason) = draft.take(operation) {
+        for (place, ((operation, _), prepared)) in turns.iter().zip(&prepared).enumerate() {
+            if let Err(reason) = draft.take(place, operation, prepared) {
                 reasons.insert(place, reason);
             }
         }
-        let mut report = draft.report;
-        let library = if report.added.is_empty() && report.modified.is_empty() && report.deleted.is_empty() {
-            self.clone()
-        } else {
-            Self::seal(draft.version, draft.next_id, draft.entries.into_values().collect())
-        };
-        report.dropped = operations
+        let (library, mut report) = draft.close();
+        report.dropped = turns
             .into_iter()
             .enumerate()
-            .filter_map(|(place, operation)| {
+            .filter_map(|(place, (operation, _))| {
                 reasons.remove(&place).map(|reason| DroppedOperation { operation, reason })
             })
             .collect();
+        report.dropped.sort_by(|a, b| a.operation.order().cmp(&b.operation.order()));
         (library, report)
     }
+}
+
+/// A text that an operation brings, with all that is derived from it; or why it is none.
+type Prepared = std::result::Result<Text, Reason>;
+
+struct Text {
+    line: Arc<str>,
+    seen: Seen,
+    meaning: Meaning,
+    /// The tokens of its line but for the id.
+    tokens: u64,
+}
+
+impl Text {
+    fn line_tokens(&self, tokenizer: Tokenizer, id: Id) -> u64 {
+        prior::head_tokens(tokenizer, id) + self.tokens
+    }
+}
+
+/// The part of the work that no operation shares with another: it is spread over the processors.
+fn prepare(library: &Library, turns: &[(Operation, Option<&[f32]>)]) -> Vec<Prepared> {
+    let signer = Signer::default();
+    let one = |(operation, vector): &(Operation, Option<&[f32]>)| {
+        if !matches!(operation.kind, OperationKind::Add | OperationKind::Modify) {
+            return Err(Reason::new());
+        }
+        let text = text::clean(&operation.text)?;
+        let seen = Seen::new(&text, signer);
+        let meaning = match (library.given, vector) {
+            (None, _) => Meaning::of(&seen.key),
+            (Some(_), Some(vector)) => Meaning::given(vector),
+            (Some(dimensions), None) => Meaning::given(&vec![0.0; dimensions]),
+        };
+        let tokens = prior::body_tokens(library.tokenizer, &text);
+        Ok(Text { line: text.into(), seen, meaning, tokens })
+    };
+    if turns.len() < WORTH_SPREADING {
+        turns.iter().map(one).collect()
+    } else {
+        turns.par_iter().map(one).collect()
+    }
+}
+
+/// Below so many operations a pool of threads costs more than it saves.
+const WORTH_SPREADING: usize = 64;
+
+/// An experience that a text may duplicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Near {
+    /// One of the base library.
+    Known(Id),
+    /// What the operation of an earlier turn makes or changes.
+    Fresh(usize),
+}
+
+/// For each turn the experiences that share a hash with its text. One walk along all postings in their order is
+/// several times cheaper than a look-up for each.
+fn near(base: &Library, prepared: &[Prepared]) -> Vec<(usize, Near)> {
+    let texts = prepared.iter().enumerate().filter_map(|(turn, text)| Some((turn, text.as_ref().ok()?)));
+    let mut posted: Vec<(u32, usize)> =
+        texts.flat_map(|(turn, text)| text.seen.hashes().map(move |hash| (hash, turn))).collect();
+    posted.sort_unstable();
+    posted.dedup();
+    let hashes: Vec<u32> = posted.iter().map(|(hash, _)| *hash).collect();
+    let turn = |place: usize| posted.get(place).map(|(_, turn)| *turn);
+    let mut near: Vec<(usize, Near)> = base
+        .postings
+        .join(&hashes, BUCKET)
+        .filter_map(|(place, number)| Some((turn(place)?, Near::Known(Id::new(number.into())))))
+        .collect();
+    for bucket in posted.chunk_by(|a, b| a.0 == b.0) {
+        for (length, (_, later)) in bucket.iter().enumerate().skip(1) {
+            let earlier = bucket.get(..length.min(BUCKET)).unwrap_or_default();
+            near.extend(earlier.iter().map(|(_, earlier)| (*later, Near::Fresh(*earlier))));
+        }
+    }
+    near.sort_unstable();
+    near.dedup();
+    near
 }
 
 /// When a kind of operation has its turn.
@@ -95,31 +188,66 @@ fn turn(kind: OperationKind) -> u8 {
 /// The next version in the making.
 struct Draft<'a> {
     base: &'a Library,
-    version: u64,
-    next_id: u64,
-    entries: BTreeMap<Id, Experience>,
-    /// Which living experience says what.
-    keys: BTreeMap<String, Id>,
+    library: Library,
+    /// Whose text shares a hash with that of a turn's operation: sorted by turn.
+    near: Vec<(usize, Near)>,
+    /// Which experience the operation of each turn made or changed.
+    born: Vec<Option<Id>>,
+    postings: Vec<(u32, u32)>,
+    touched: BTreeSet<u64>,
+    retired: Vec<Retired>,
     report: ApplyReport,
 }
 
 type Reason = String;
 
 impl<'a> Draft<'a> {
-    fn new(base: &'a Library) -> Self {
-        let entries: BTreeMap<Id, Experience> =
-            base.entries().iter().map(|entry| (entry.id, entry.clone())).collect();
+    fn new(base: &'a Library, prepared: &'a [Prepared]) -> Self {
+        let near = near(base, prepared);
+        let mut library = base.clone();
+        library.version += 1;
         Self {
             base,
-            version: base.version() + 1,
-            next_id: base.next_id(),
-            keys: entries.values().map(|entry| (text::key(&entry.text), entry.id)).collect(),
-            entries,
+            library,
+            near,
+            born: vec![None; prepared.len()],
+            postings: Vec::new(),
+            touched: BTreeSet::new(),
+            retired: Vec::new(),
             report: ApplyReport::default(),
         }
     }
 
-    fn take(&mut self, operation: &Operation) -> std::result::Result<(), Reason> {
+    fn close(mut self) -> (Library, ApplyReport) {
+        let report = self.report;
+        if report.added.is_empty() && report.modified.is_empty() && report.deleted.is_empty() {
+            return (self.base.clone(), report);
+        }
+        let library = &mut self.library;
+        library.ranking = OnceLock::new();
+        if !self.retired.is_empty() {
+            self.retired.sort_by_key(|gone| gone.experience.id);
+            Arc::make_mut(&mut library.retired).extend(self.retired);
+        }
+        if library.wants_compaction() {
+            (library.compacted, library.dead) = (library.version, 0);
+            library.retired = Arc::default();
+        }
+        library.stale |= !(report.modified.is_empty() && report.deleted.is_empty());
+        let mut postings = std::mem::take(&mut library.postings);
+        postings
+            .extend(self.postings, |number| !library.stale || library.get(Id::new(number.into())).is_some());
+        library.postings = postings;
+        library.seal(&self.touched);
+        (self.library, report)
+    }
+
+    fn take(
+        &mut self,
+        turn: usize,
+        operation: &Operation,
+        text: &Prepared,
+    ) -> std::result::Result<(), Reason> {
         let (made_for, version) = (operation.base_version, self.base.version());
         if made_for > version {
             return Err(format!(
@@ -127,82 +255,99 @@ impl<'a> Draft<'a> {
             ));
         }
         match operation.kind {
-            OperationKind::Add => self.add(operation),
-            OperationKind::Modify => self.modify(operation),
+            OperationKind::Add => self.add(turn, operation, text.as_ref().map_err(Clone::clone)?),
+            OperationKind::Modify => self.modify(turn, operation, text.as_ref().map_err(Clone::clone)),
             OperationKind::Delete => self.delete(operation),
             OperationKind::Keep => self.keep(operation),
         }
     }
 
-    fn add(&mut self, operation: &Operation) -> std::result::Result<(), Reason> {
-        let text = text::clean(&operation.text)?;
+    fn add(&mut self, turn: usize, operation: &Operation, text: &Text) -> std::result::Result<(), Reason> {
         let parents: BTreeSet<Id> = operation
             .parents
             .iter()
             .map(|name| self.known(name).map_err(|reason| format!("its parent {reason}")))
             .collect::<std::result::Result<_, _>>()?;
-        let key = text::key(&text);
-        if let Some(twin) = self.keys.get(&key) {
+        if let Some(twin) = self.twin(turn, text, None) {
             return Err(format!("its text duplicates {twin}"));
         }
-        let id = Id::new(self.next_id);
-        self.next_id += 1;
-        let sources = operation.groups();
+        let id = Id::new(self.library.next_id);
+        if id.number() >= file::LARGEST_ID {
+            return Err("the library has given all its ids".to_owned());
+        }
+        self.library.next_id += 1;
+        let (sources, version) = (operation.groups(), self.library.version);
         let experience = Experience {
             id,
             parents: parents.into_iter().collect(),
             sources: sources.clone(),
-            created: self.version,
-            changed: self.version,
-            tokens: tokens::count(&prior::line(id, &text)),
+            created: version,
+            changed: version,
+            tokens: text.line_tokens(self.library.tokenizer, id),
             credit: 0.0,
             history: vec![Revision {
-                version: self.version,
+                version,
                 operation: OperationKind::Add,
-                text: text.clone(),
+                text: text.line.clone(),
                 sources,
             }],
-            text,
+            text: text.line.clone(),
         };
-        self.keys.insert(key, id);
-        self.entries.insert(id, experience);
+        self.put(turn, text, experience);
         self.report.added.insert(id);
         Ok(())
     }
 
-    fn modify(&mut self, operation: &Operation) -> std::result::Result<(), Reason> {
+    fn modify(
+        &mut self,
+        turn: usize,
+        operation: &Operation,
+        text: std::result::Result<&Text, Reason>,
+    ) -> std::result::Result<(), Reason> {
         let id = self.fresh_target(operation)?;
-        let text = text::clean(&operation.text)?;
-        let key = text::key(&text);
-        if let Some(twin) = self.keys.get(&key).filter(|twin| **twin != id) {
+        let text = text?;
+        if let Some(twin) = self.twin(turn, text, Some(id)) {
             return Err(format!("its text duplicates {twin}"));
         }
-        let experience = self.entries.get_mut(&id).ok_or_else(|| format!("{id} is not in the library"))?;
-        if experience.text == text {
+        let before = self.library.get(id).ok_or_else(|| format!("{id} is not in the library"))?;
+        if before.text == text.line {
             return Err(format!("it leaves the text of {id} unchanged"));
         }
-        let groups = operation.groups();
+        let mut experience = before.clone();
+        self.library.dead += self.library.superseded(&experience);
+        let (groups, version) = (operation.groups(), self.library.version);
         let sources: BTreeSet<String> = experience.sources.drain(..).chain(groups.iter().cloned()).collect();
-        self.keys.remove(&text::key(&experience.text));
-        self.keys.insert(key, id);
         experience.sources = sources.into_iter().collect();
-        experience.changed = self.version;
-        experience.tokens = tokens::count(&prior::line(id, &text));
+        experience.changed = version;
+        experience.tokens = text.line_tokens(self.library.tokenizer, id);
         experience.history.push(Revision {
-            version: self.version,
+            version,
             operation: OperationKind::Modify,
-            text: text.clone(),
+            text: text.line.clone(),
             sources: groups,
         });
-        experience.text = text;
+        experience.text = text.line.clone();
+        self.put(turn, text, experience);
         self.report.modified.insert(id);
         Ok(())
     }
 
+    fn put(&mut self, turn: usize, text: &Text, experience: Experience) {
+        let id = experience.id;
+        self.postings.extend(text.seen.hashes().map(|hash| (hash, id.posted())));
+        self.touched.insert(self.library.put(text.seen.row(Arc::new(experience), &text.meaning)));
+        if let Some(born) = self.born.get_mut(turn) {
+            *born = Some(id);
+        }
+    }
+
     fn delete(&mut self, operation: &Operation) -> std::result::Result<(), Reason> {
         let id = self.fresh_target(operation)?;
-        if let Some(experience) = self.entries.remove(&id) {
-            self.keys.remove(&text::key(&experience.text));
+        if let Some(gone) = self.library.take(id) {
+            self.touched.insert(id.number() / SPAN);
+            self.library.dead += self.library.superseded(&gone) + self.library.withdrawal(id);
+            self.retired
+                .push(Retired { version: self.library.version, experience: Arc::unwrap_or_clone(gone) });
         }
         self.report.deleted.insert(id);
         Ok(())
@@ -214,6 +359,17 @@ impl<'a> Draft<'a> {
             self.report.kept.insert(id);
         }
         Ok(())
+    }
+
+    /// The living experience, other than `own`, that says the same: of several the oldest.
+    fn twin(&self, turn: usize, text: &Text, own: Option<Id>) -> Option<Id> {
+        let start = self.near.partition_point(|(other, _)| *other < turn);
+        let here = self.near.get(start..).unwrap_or_default().iter().take_while(|(other, _)| *other == turn);
+        let candidates = here.filter_map(|(_, near)| match near {
+            Near::Known(id) => Some(*id),
+            Near::Fresh(earlier) => *self.born.get(*earlier)?,
+        });
+        self.library.twin(candidates.filter(|id| Some(*id) != own), &text.seen)
     }
 
     /// An experience of the base library, whatever happened to it since.

@@ -45,6 +45,31 @@ pub enum Error {
         /// The refused number, as text.
         credit: String,
     },
+    /// The vectors are not one row an experience.
+    #[error(
+        "{values} numbers are no vectors of {dimensions} dimensions for {rows} texts; give one row a text, of 1 to \
+         4,096 dimensions"
+    )]
+    Vectors {
+        /// How many numbers came.
+        values: usize,
+        /// How many texts there are.
+        rows: usize,
+        /// How many dimensions a vector was said to have.
+        dimensions: usize,
+    },
+    /// The bytes are no texts.
+    #[error("these are no texts: {0}; give UTF-8 and offsets that rise, one more than there are texts")]
+    Texts(String),
+    /// There is no such tokeniser.
+    #[error("{0:?} is no tokenizer; use o200k or cl100k")]
+    Tokenizer(String),
+    /// The bytes are no word table.
+    #[error("this is no word table: {0}; make it anew with scripts/distill_words.py")]
+    Words(&'static str),
+    /// The bytes are no index of this library.
+    #[error("this is no index of the library: {0}; delete the file, it is made anew from the library")]
+    Index(String),
     /// A limit admits nothing.
     #[error("the limit {0} must be greater than 0; leave it out for no limit")]
     Limit(&'static str),

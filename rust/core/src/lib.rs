@@ -4,24 +4,39 @@
 //!
 //! - [`library`] is the immutable experience library and [`apply`] the only way to change one;
 //! - [`text`], [`digest`] and [`tokens`] give an experience its one form, its identity and its length;
-//! - [`prior`] packs a library into a prompt under a hard token budget;
+//! - [`minhash`], [`embed`] and [`scan`] find what is written or meant alike, [`guard`] tells what differs, and
+//!   [`similar`] puts them together;
+//! - [`prior`] renders a library into a prompt under a hard token budget;
 //! - [`limit`] admits model calls under concurrency and rate limits.
 
 #![forbid(unsafe_code)]
 
 pub mod apply;
+mod chunk;
+mod column;
 pub mod digest;
+pub mod embed;
 pub mod error;
+mod file;
+pub mod guard;
+pub mod index;
 pub mod library;
 pub mod limit;
+pub mod minhash;
 pub mod operation;
+pub mod postings;
 pub mod prior;
+pub mod scan;
+pub mod similar;
 pub mod text;
 pub mod tokens;
 
 pub use apply::{ApplyReport, DroppedOperation};
+pub use column::Lender;
 pub use error::{Error, Result};
-pub use library::{Experience, Library, Revision};
+pub use library::{Experience, Id, Library, Retired, Revision};
 pub use limit::{Admission, Binding, Outcome, Poll, RateLimit, Snapshot};
 pub use operation::{Operation, OperationKind};
 pub use prior::TokenPrior;
+pub use similar::{Judgement, Neighbour, Twin, Verdict};
+pub use tokens::Tokenizer;

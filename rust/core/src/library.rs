@@ -1,22 +1,27 @@
 //! The experience library: an immutable snapshot with a version and a digest.
+//!
+//! A snapshot is a list of shared chunks. What a change does not touch it shares with the snapshot before it, so its
+//! cost is that of the change, whatever the size of the library. The digest is a tree over the chunks.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest;
+use crate::chunk::{Chunk, Row, SPAN};
+use crate::column::Column;
+use crate::digest::{self, Netstrings, Sum};
+use crate::embed;
 use crate::error::{Error, Result};
+use crate::file;
+use crate::minhash::{self, Signature, Signer};
 use crate::operation::{OperationKind, is_zero};
-use crate::prior;
+use crate::postings::Postings;
+use crate::prior::{self, Ranking};
+use crate::scan::Code;
 use crate::text;
-use crate::tokens;
-
-const FORMAT: &str = "tfgrpo-library";
-const FORMAT_VERSION: u64 = 1;
-
-/// Every integer up to here is the same in any JSON reader.
-const LARGEST_NUMBER: u64 = 1 << 53;
+use crate::tokens::Tokenizer;
 
 /// The identity of an experience, written "E1", "E2", …: never reused, never renumbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +32,17 @@ impl Id {
     /// The id with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Its number as postings hold it. Numbers stay below 2^32.
+    #[allow(clippy::cast_possible_truncation)] // see `file::LARGEST_ID`
+    pub(crate) const fn posted(self) -> u32 {
+        self.0 as u32
     }
 
     /// Reads "E7". Anything else ("e7", "E07", "[E7]") is no id.
@@ -65,7 +81,7 @@ pub struct Revision {
     /// ADD or MODIFY.
     pub operation: OperationKind,
     /// The text from then on.
-    pub text: String,
+    pub text: Arc<str>,
     /// The groups it rests on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
@@ -78,7 +94,7 @@ pub struct Experience {
     /// Its identity.
     pub id: Id,
     /// The lesson, one line.
-    pub text: String,
+    pub text: Arc<str>,
     /// The experiences it was made from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Id>,
@@ -107,84 +123,69 @@ fn is_nought(number: &f64) -> bool {
     *number == 0.0
 }
 
-/// An immutable experience library. [`Library::apply`] is the only way from one to the next.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Library {
-    version: u64,
-    next_id: u64,
-    digest: String,
-    entries: Vec<Experience>,
-}
-
-#[derive(Serialize, Deserialize)]
+/// An experience that left the library after its log was last compacted: earlier prompts still hold its lines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    format: String,
-    format_version: u64,
-    version: u64,
-    next_id: u64,
-    digest: String,
-    entries: Vec<Experience>,
+pub struct Retired {
+    /// The library version that it left.
+    pub version: u64,
+    /// What it was.
+    pub experience: Experience,
 }
 
-/// What every version of the format has; read first, so that another version is named as such.
-#[derive(Deserialize)]
-struct Header {
-    format: String,
-    format_version: u64,
+/// An immutable experience library. [`Library::apply`] is the only way from one to the next.
+#[derive(Debug, Clone)]
+pub struct Library {
+    pub(crate) version: u64,
+    pub(crate) next_id: u64,
+    /// The version at which the log was last compacted: what was superseded before it is not in the log.
+    pub(crate) compacted: u64,
+    /// What left the library since, in the order of (version, id).
+    pub(crate) retired: Arc<Vec<Retired>>,
+    /// Tokens of the log's lines that are superseded or withdrawn.
+    pub(crate) dead: u64,
+    pub(crate) tokenizer: Tokenizer,
+    /// The length of its vectors. `None`: they are ours, see [`embed`].
+    pub(crate) given: Option<usize>,
+    pub(crate) chunks: Vec<Arc<Chunk>>,
+    pub(crate) postings: Postings,
+    /// Whether postings may name experiences that are gone.
+    pub(crate) stale: bool,
+    /// Of the chunks, in their order.
+    pub(crate) digests: Vec<Sum>,
+    pub(crate) digest: String,
+    pub(crate) ranking: OnceLock<Arc<Ranking>>,
+}
+
+impl PartialEq for Library {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.entries().eq(other.entries())
+    }
 }
 
 impl Default for Library {
     fn default() -> Self {
-        Self::seal(0, 1, Vec::new())
+        let mut empty = Self {
+            version: 0,
+            next_id: 1,
+            compacted: 0,
+            retired: Arc::default(),
+            dead: 0,
+            tokenizer: Tokenizer::default(),
+            given: None,
+            chunks: Vec::new(),
+            postings: Postings::default(),
+            stale: false,
+            digests: Vec::new(),
+            digest: String::new(),
+            ranking: OnceLock::new(),
+        };
+        empty.seal(&[]);
+        empty
     }
 }
 
 impl Library {
-    /// Closes a snapshot: `entries` in id order, their token counts right.
-    pub(crate) fn seal(version: u64, next_id: u64, entries: Vec<Experience>) -> Self {
-        let digest = digest::hex(&canonical(version, next_id, &entries));
-        Self { version, next_id, digest, entries }
-    }
-
-    /// Reads a library file and verifies its digest.
-    pub fn from_json(bytes: &[u8]) -> Result<Self> {
-        let format = |error: serde_json::Error| Error::Format(error.to_string());
-        let header: Header = serde_json::from_slice(bytes).map_err(format)?;
-        if header.format != FORMAT {
-            return Err(Error::Format(format!("its format is {:?}, not {FORMAT:?}", header.format)));
-        }
-        if header.format_version != FORMAT_VERSION {
-            return Err(Error::FormatVersion { found: header.format_version, expected: FORMAT_VERSION });
-        }
-        let mut file: File = serde_json::from_slice(bytes).map_err(format)?;
-        for entry in &mut file.entries {
-            entry.tokens = tokens::count(&prior::line(entry.id, &entry.text));
-            entry.credit += 0.0;
-        }
-        let library = Self::seal(file.version, file.next_id, file.entries);
-        if library.digest != file.digest {
-            return Err(Error::Digest { stated: file.digest, actual: library.digest });
-        }
-        library.check().map_err(Error::Format)?;
-        Ok(library)
-    }
-
-    /// Writes the library file: indented JSON, one experience with its lineage an entry, a newline at the end.
-    pub fn to_json(&self) -> Result<Vec<u8>> {
-        let file = File {
-            format: FORMAT.to_owned(),
-            format_version: FORMAT_VERSION,
-            version: self.version,
-            next_id: self.next_id,
-            digest: self.digest.clone(),
-            entries: self.entries.clone(),
-        };
-        let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| Error::Format(error.to_string()))?;
-        bytes.push(b'\n');
-        Ok(bytes)
-    }
-
     /// The number of changes since the empty library.
     pub fn version(&self) -> u64 {
         self.version
@@ -195,25 +196,44 @@ impl Library {
         self.next_id
     }
 
-    /// The SHA-256 digest of version, next id and entries, without their derived tokens and their credit.
+    /// The SHA-256 digest of all that the library says: not of token counts, credits and vectors.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
+    /// What counts its tokens.
+    pub fn tokenizer(&self) -> Tokenizer {
+        self.tokenizer
+    }
+
+    /// The length of its vectors.
+    pub fn dimensions(&self) -> usize {
+        self.given.unwrap_or(embed::DIMENSIONS)
+    }
+
+    /// The number of living experiences.
+    pub fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.len()).sum()
+    }
+
+    /// Whether no experience lives.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// The living experiences, in id order.
-    pub fn entries(&self) -> &[Experience] {
-        &self.entries
+    pub fn entries(&self) -> impl Iterator<Item = &Experience> {
+        self.chunks.iter().flat_map(|chunk| chunk.entries.iter().map(Arc::as_ref))
     }
 
     /// The living experience with this id.
     pub fn get(&self, id: Id) -> Option<&Experience> {
-        let place = self.entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
-        self.entries.get(place)
+        self.chunk(id)?.get(id).map(Arc::as_ref)
     }
 
-    /// The living experiences as a JSON array in the shape of `tfgrpo.types.Experience`.
-    pub fn entries_json(&self) -> Result<Vec<u8>> {
-        serde_json::to_vec(&self.entries).map_err(|error| Error::Format(error.to_string()))
+    /// The tokens of all lines of a prior that holds every experience once.
+    pub fn tokens(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.tokens).sum()
     }
 
     /// The same library with new credits; experiences that `credits` does not name keep theirs.
@@ -222,83 +242,210 @@ impl Library {
     /// experiences a prior too small for all of them holds; `TokenPrior` has its own digest for that reason.
     pub fn with_credit(&self, credits: &BTreeMap<String, f64>) -> Result<Self> {
         let mut library = self.clone();
+        library.ranking = OnceLock::new();
         for (name, &credit) in credits {
             if !credit.is_finite() {
                 return Err(Error::Credit { id: name.clone(), credit: credit.to_string() });
             }
-            let entry = Id::parse(name).and_then(|id| {
-                let place = library.entries.binary_search_by_key(&id, |entry| entry.id).ok()?;
-                library.entries.get_mut(place)
-            });
             // Adding 0.0 turns a negative zero, which JSON would not keep, into zero.
-            entry.ok_or_else(|| Error::UnknownExperience(name.clone()))?.credit = credit + 0.0;
+            let found = Id::parse(name).is_some_and(|id| {
+                library.chunk_mut(id).is_some_and(|chunk| chunk.set_credit(id, credit + 0.0))
+            });
+            if !found {
+                return Err(Error::UnknownExperience(name.clone()));
+            }
         }
         Ok(library)
     }
 
-    /// Verifies what a digest cannot: a file that another program wrote in full.
-    fn check(&self) -> std::result::Result<(), String> {
-        if self.version.max(self.next_id) > LARGEST_NUMBER {
-            return Err(format!("version or next_id is above {LARGEST_NUMBER}"));
+    /// The same library, version and digest, counted with another tokeniser.
+    #[must_use]
+    pub fn with_tokenizer(&self, tokenizer: Tokenizer) -> Self {
+        let mut library = self.clone();
+        if tokenizer != self.tokenizer {
+            library.tokenizer = tokenizer;
+            library.ranking = OnceLock::new();
+            for chunk in &mut library.chunks {
+                Arc::make_mut(chunk).recount(|entry| prior::line_tokens(tokenizer, entry.id, &entry.text));
+            }
+            library.dead = library.count_dead();
         }
-        let mut previous = None;
-        for entry in &self.entries {
-            let Experience { id, created, changed, .. } = entry;
-            if previous >= Some(id) || id.0 >= self.next_id {
-                return Err(format!(
-                    "{id} is out of order, twice there, or not below next_id {}",
-                    self.next_id
-                ));
-            }
-            previous = Some(id);
-            if text::clean(&entry.text).as_ref() != Ok(&entry.text) {
-                return Err(format!("the text of {id} is not one clean line"));
-            }
-            if created > changed || *changed > self.version || !entry.credit.is_finite() {
-                return Err(format!("{id} has impossible versions or credit"));
-            }
-            if entry.history.last().is_none_or(|last| last.text != entry.text || last.version != *changed) {
-                return Err(format!("the history of {id} does not end with its text"));
+        library
+    }
+
+    /// The same library, version and digest with vectors from elsewhere: one row an experience, in id order.
+    ///
+    /// # Errors
+    /// [`Error::Vectors`] if rows are missing or left over, or `dimensions` is 0 or above 4,096.
+    pub fn with_vectors(&self, vectors: &[f32], dimensions: usize) -> Result<Self> {
+        if !(1..=embed::LARGEST_DIMENSIONS).contains(&dimensions) || vectors.len() != self.len() * dimensions
+        {
+            return Err(Error::Vectors { values: vectors.len(), rows: self.len(), dimensions });
+        }
+        let mut library = self.clone();
+        library.given = Some(dimensions);
+        let mut rows = vectors.chunks_exact(dimensions);
+        for chunk in &mut library.chunks {
+            let chunk = Arc::make_mut(chunk);
+            chunk.vectors = Column::default();
+            let columns = chunk.inverse_norms.own().iter_mut().zip(chunk.codes.own());
+            for ((norm, code), row) in columns.zip(rows.by_ref()) {
+                let meaning = Meaning::given(row);
+                (*norm, *code) = (meaning.inverse_norm, meaning.code);
+                chunk.vectors.own().extend_from_slice(&meaning.values);
             }
         }
-        Ok(())
+        Ok(library)
+    }
+
+    /// Where the chunk of an id is, or would have to be.
+    pub(crate) fn slot(&self, id: Id) -> std::result::Result<usize, usize> {
+        let number = id.number() / SPAN;
+        // Without deletions of whole chunks a chunk is where its number says.
+        let guess = usize::try_from(number).unwrap_or(usize::MAX);
+        if self.chunks.get(guess).is_some_and(|chunk| chunk.number == number) {
+            return Ok(guess);
+        }
+        self.chunks.binary_search_by_key(&number, |chunk| chunk.number)
+    }
+
+    pub(crate) fn chunk(&self, id: Id) -> Option<&Chunk> {
+        self.chunks.get(self.slot(id).ok()?).map(Arc::as_ref)
+    }
+
+    fn chunk_mut(&mut self, id: Id) -> Option<&mut Chunk> {
+        let place = self.slot(id).ok()?;
+        self.chunks.get_mut(place).map(Arc::make_mut)
+    }
+
+    /// Puts an experience in its place. The digest is right again after `seal`.
+    pub(crate) fn put(&mut self, row: Row) -> u64 {
+        let id = row.experience.id;
+        let place = match self.slot(id) {
+            Ok(place) => place,
+            Err(place) => {
+                self.chunks.insert(place, Arc::new(Chunk::new(id.number() / SPAN)));
+                self.digests.insert(place, [0; 32]);
+                place
+            }
+        };
+        if let Some(chunk) = self.chunks.get_mut(place) {
+            Arc::make_mut(chunk).put(row);
+        }
+        id.number() / SPAN
+    }
+
+    /// Takes an experience out. The digest is right again after `seal`.
+    pub(crate) fn take(&mut self, id: Id) -> Option<Arc<Experience>> {
+        let place = self.slot(id).ok()?;
+        let chunk = Arc::make_mut(self.chunks.get_mut(place)?);
+        let gone = chunk.remove(id);
+        if chunk.len() == 0 {
+            self.chunks.remove(place);
+            self.digests.remove(place);
+        }
+        gone
+    }
+
+    /// Closes a snapshot: the digests of the chunks with these numbers, then that of the whole.
+    pub(crate) fn seal<'a>(&mut self, touched: impl IntoIterator<Item = &'a u64>) {
+        for &number in touched {
+            if let Ok(place) = self.slot(Id::new(number * SPAN))
+                && let (Some(chunk), Some(sum)) = (self.chunks.get(place), self.digests.get_mut(place))
+            {
+                *sum = chunk.digest();
+            }
+        }
+        let mut whole = Netstrings::default();
+        whole.put(file::FORMAT);
+        for number in [file::FORMAT_VERSION, self.version, self.next_id, self.compacted] {
+            whole.count(number);
+        }
+        whole.count(self.retired.len() as u64);
+        for gone in self.retired.iter() {
+            whole.count(gone.version);
+            gone.experience.say(&mut whole);
+        }
+        whole.count(self.len() as u64);
+        whole.put(&digest::written(&digest::tree(self.chunks.len() as u64, &self.digests)));
+        self.digest = digest::written(&whole.sum());
     }
 }
 
-/// The bytes under the digest: every field as a netstring ("5:hello"), every list led by its length.
-fn canonical(version: u64, next_id: u64, entries: &[Experience]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut put = |field: &str| {
-        bytes.extend_from_slice(field.len().to_string().as_bytes());
-        bytes.push(b':');
-        bytes.extend_from_slice(field.as_bytes());
-    };
-    let list = |items: &[String], put: &mut dyn FnMut(&str)| {
-        put(&items.len().to_string());
-        for item in items {
-            put(item);
-        }
-    };
-    put(FORMAT);
-    for number in [FORMAT_VERSION, version, next_id, entries.len() as u64] {
-        put(&number.to_string());
-    }
-    for entry in entries {
-        let Experience { id, text, parents, sources, created, changed, tokens: _, credit: _, history } =
-            entry;
-        put(&id.to_string());
-        put(text);
-        put(&created.to_string());
-        put(&changed.to_string());
-        list(&parents.iter().map(ToString::to_string).collect::<Vec<_>>(), &mut put);
-        list(sources, &mut put);
-        put(&history.len().to_string());
+impl Experience {
+    /// Everything it says, in one order: no token count and no credit.
+    fn say(&self, fields: &mut Netstrings) {
+        let Self { id, text, parents, sources, created, changed, tokens: _, credit: _, history } = self;
+        fields.put(&id.to_string());
+        fields.put(text);
+        fields.count(*created);
+        fields.count(*changed);
+        fields.list(&parents.iter().map(ToString::to_string).collect::<Vec<_>>());
+        fields.list(sources);
+        fields.count(history.len() as u64);
         for Revision { version, operation, text, sources } in history {
-            put(&version.to_string());
-            put(operation.name());
-            put(text);
-            list(sources, &mut put);
+            fields.count(*version);
+            fields.put(operation.name());
+            fields.put(text);
+            fields.list(sources);
         }
     }
-    bytes
+
+    pub(crate) fn digest(&self) -> Sum {
+        let mut fields = Netstrings::default();
+        self.say(&mut fields);
+        fields.sum()
+    }
+}
+
+/// A text as the tiers see it, made once.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub key: String,
+    pub signature: Signature,
+}
+
+impl Seen {
+    pub fn new(text: &str, signer: Signer) -> Self {
+        let key = text::key(text);
+        Self { signature: signer.sign(&key), key }
+    }
+
+    /// The hashes under which it is posted: of the whole, then of the bands.
+    pub fn hashes(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(minhash::whole(&self.key)).chain(minhash::bands(&self.signature))
+    }
+
+    /// A row of the library.
+    pub fn row(&self, experience: Arc<Experience>, meaning: &Meaning) -> Row {
+        Row {
+            digest: experience.digest(),
+            experience,
+            signature: self.signature,
+            vector: meaning.values.clone(),
+            inverse_norm: meaning.inverse_norm,
+            code: meaning.code,
+        }
+    }
+}
+
+/// The vector of a text as columns hold it.
+#[derive(Debug, Clone)]
+pub(crate) struct Meaning {
+    pub values: Vec<i8>,
+    pub inverse_norm: f32,
+    pub code: Code,
+}
+
+impl Meaning {
+    /// By our own word table; `key` is a folded text.
+    pub fn of(key: &str) -> Self {
+        Self::given(&embed::embed(key))
+    }
+
+    /// Made elsewhere.
+    pub fn given(vector: &[f32]) -> Self {
+        let (values, inverse_norm) = embed::quantise(vector);
+        Self { code: embed::code(&values), values, inverse_norm }
+    }
 }

@@ -68,14 +68,10 @@ impl Operation {
         serde_json::from_slice(bytes).map_err(|error| Error::Operations(error.to_string()))
     }
 
-    /// Puts operations into canonical order: by source and index, then by everything else they say.
+    /// The canonical order: by source and index, then by everything else an operation says.
     ///
     /// Operations that tie are equal, so every permutation of a list sorts to the same list.
-    pub fn sort(operations: &mut [Self]) {
-        operations.sort_by(|a, b| a.order().cmp(&b.order()));
-    }
-
-    fn order(&self) -> impl Ord + '_ {
+    pub(crate) fn order(&self) -> impl Ord + '_ {
         let Self { kind, target, text, base_version, source, index, sources, parents } = self;
         (source, index, kind, target, text, base_version, sources, parents)
     }

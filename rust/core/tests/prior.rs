@@ -17,7 +17,7 @@ fn heading() -> impl Strategy<Value = String> {
 }
 
 fn credited(library: &Library, credits: &[f64]) -> Library {
-    let ids = library.entries().iter().map(|entry| entry.id.to_string());
+    let ids = library.entries().map(|entry| entry.id.to_string());
     library.with_credit(&ids.zip(credits.iter().copied()).collect()).unwrap()
 }
 
@@ -37,11 +37,16 @@ proptest! {
     #[test]
     fn lines_add_up_to_the_whole_text(library in library(), heading in heading()) {
         let prior = library.prior(&heading, u64::MAX);
-        let lines: u64 = library.entries().iter().map(|entry| entry.tokens).sum();
-        prop_assert_eq!(prior.ids.len(), library.entries().len());
+        prop_assert_eq!(prior.ids.len(), library.len());
         if !prior.ids.is_empty() {
             let newline = if heading.is_empty() || heading.ends_with('\n') { "" } else { "\n" };
-            prop_assert_eq!(prior.tokens, lines + tokens::count(&format!("{heading}{newline}")));
+            let heading = format!("{heading}{newline}");
+            let lines = prior.text.strip_prefix(&heading).unwrap().split_inclusive('\n');
+            prop_assert_eq!(prior.tokens, tokens::count(&heading) + lines.map(tokens::count).sum::<u64>());
+            for entry in library.entries() {
+                let line = format!("[{}] {}\n", entry.id, entry.text);
+                prop_assert_eq!(entry.tokens, tokens::count(&line));
+            }
         }
     }
 
@@ -61,10 +66,9 @@ proptest! {
     ) {
         let library = credited(&library, &credits);
         let chosen = library.prior("", budget).ids;
-        for entry in library.entries().iter().filter(|entry| !chosen.contains(&entry.id)) {
+        for entry in library.entries().filter(|entry| !chosen.contains(&entry.id)) {
             let better: u64 = library
                 .entries()
-                .iter()
                 .filter(|other| chosen.contains(&other.id))
                 .filter(|other| other.credit > entry.credit || (other.credit >= entry.credit && other.id < entry.id))
                 .map(|other| other.tokens)

@@ -51,6 +51,8 @@ def rollout(index: int, answer: str, reward: float) -> Rollout:
     )
 
 
+EMPTY = ExperienceLibrary.empty()
+KNOWN, _ = EMPTY.apply([Operation(OperationKind.ADD, text="When at sea, look up.", source="t0")])
 GROUP = Group("t1", (rollout(0, "left " * 200, 0.25), rollout(1, "right", 0.75)), Signal.MIXED)
 
 
@@ -74,14 +76,14 @@ class Recorder:
 async def distil_everything(recorder: Recorder, *, ground_truth: bool) -> None:
     asker = Asker(recorder, Prompts(), config(ground_truth=ground_truth))
     await summarize(asker, "s", TASK, GROUP.rollouts[0], "[E1] known", "always")
-    advantages = await compare(asker, "a", TASK, GROUP, {0: "went left", 1: "went right"}, "[E1] known")
-    await propose(asker, "p", advantages[0], 0, "[E1] known")
+    advantages = await compare(asker, "a", TASK, GROUP, {0: "went left", 1: "went right"}, KNOWN)
+    await propose(asker, "p", advantages[0], KNOWN)
     operations = tuple(
         Operation(OperationKind.ADD, text=f"When {word}, go right.", index=index, sources=("t1",))
         for index, word in enumerate(["sunny", "rainy"])
     )
     for way in ("batch", "strategy"):
-        await consolidate(asker, way, operations, ExperienceLibrary.empty(), "", way)
+        await consolidate(asker, way, operations, EMPTY, way)
 
 
 REPLY = '{"when": "lost", "do": "go right", "operations": [{"operation": "ADD", "when": "a", "do": "b"}]}'
@@ -108,7 +110,7 @@ async def test_rewards_of_one_and_zero_are_words() -> None:
     recorder = Recorder(REPLY)
     group = msgspec.structs.replace(GROUP, rollouts=(rollout(0, "a", 0.0), rollout(1, "b", 1.0)))
     asker = Asker(recorder, Prompts(), config())
-    await compare(asker, "a", TASK, group, {0: "went left", 1: "went right"}, "")
+    await compare(asker, "a", TASK, group, {0: "went left", 1: "went right"}, EMPTY)
     assert recorder.text.index("RIGHT: went right") < recorder.text.index("WRONG: went left")
 
 
@@ -119,7 +121,7 @@ async def test_the_form_answer_shows_bare_answers_and_the_truth_in_place() -> No
     wrapped = rollout(1, '{"queue": "Q2"}', 1.0)
     assert await summarize(asker, "s", TASK, wrapped, "", "auto") == "Q2"
     group = msgspec.structs.replace(GROUP, rollouts=(rollout(0, "a", 0.0), wrapped))
-    await compare(asker, "a", TASK, group, {0: "Q4", 1: "Q2"}, "")
+    await compare(asker, "a", TASK, group, {0: "Q4", 1: "Q2"}, EMPTY)
     assert "Q2: RIGHT" in recorder.text
     assert f'"do": "answer {TRUTH}"' in recorder.text
 
@@ -135,7 +137,7 @@ async def test_a_short_answer_is_its_own_summary() -> None:
 async def test_an_unreadable_reply_is_repaired_once() -> None:
     recorder = Recorder("no json", '{"when": "lost", "do": "turn"}')
     asker = Asker(recorder, Prompts(), config())
-    advantages = await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, "")
+    advantages = await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, EMPTY)
     assert [advantage.text for advantage in advantages] == ["When lost, turn."]
     assert [key for key, _ in recorder.asked] == ["k", "k/repair/0"]
     assert recorder.asked[1][1].messages[-2].content == "no json"
@@ -145,18 +147,42 @@ async def test_what_stays_unreadable_is_an_error_after_one_repair() -> None:
     recorder = Recorder("no json")
     asker = Asker(recorder, Prompts(), config())
     with pytest.raises(DistillError, match="stayed unreadable"):
-        await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, "")
+        await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, EMPTY)
     assert len(recorder.asked) == 2
 
 
 async def test_an_empty_library_needs_no_proposal_call() -> None:
     recorder = Recorder("unused")
     asker = Asker(recorder, Prompts(), config())
-    proposals = await propose(asker, "k", SemanticAdvantage("t1", "When a, b.", (0, 1)), 4, "")
+    proposals = await propose(asker, "k", SemanticAdvantage("t1", "When a, b.", (0, 1)), EMPTY)
     assert recorder.asked == []
     assert [(o.kind, o.text, o.base_version) for o in proposals.operations] == [
-        (OperationKind.ADD, "When a, b.", 4)
+        (OperationKind.ADD, "When a, b.", 0)
     ]
+
+
+async def test_what_the_library_says_already_is_kept_without_a_call() -> None:
+    recorder = Recorder("unused")
+    asker = Asker(recorder, Prompts(), config())
+    again = SemanticAdvantage("t1", "when at sea, look UP", (0, 1))
+    (operation,) = (await propose(asker, "k", again, KNOWN)).operations
+    assert recorder.asked == []
+    assert (operation.kind, operation.target, operation.sources) == (OperationKind.KEEP, "E1", ("t1",))
+
+
+async def test_of_a_large_library_only_what_is_near_is_shown() -> None:
+    recorder = Recorder(REPLY)
+    asker = Asker(recorder, Prompts(), config())
+    matters = ["boats", "trains", "lamps", "soup", "stairs", "letters", "wool", "chess", "rivers", "glass"]
+    texts = [
+        f"When it is about {matter}, look at the {matter} first." for matter in [*matters, "kites", "tea"]
+    ]
+    library, _ = EMPTY.apply(Operation(OperationKind.ADD, text=text, index=i) for i, text in enumerate(texts))
+    await propose(asker, "k", SemanticAdvantage("t1", "When it is about tea, boil the tea.", (0, 1)), library)
+    shown = [entry.id for entry in library if entry.text in recorder.text]
+    assert len(shown) == 10 < len(library)
+    assert library.neighbours("When it is about tea, boil the tea.", 1)[0].id in shown
+    assert asker.near(library, ["soup"], ["E1", "E99"]).startswith("[E1] ")
 
 
 async def test_by_strategy_only_lessons_of_one_strategy_meet() -> None:
@@ -170,7 +196,7 @@ async def test_by_strategy_only_lessons_of_one_strategy_meet() -> None:
         Operation(OperationKind.ADD, text=text, base_version=1, source="s", index=i, sources=(f"t{i}",))
         for i, text in enumerate(texts)
     )
-    settled = await consolidate(asker, "k", proposals, library, "", "strategy")
+    settled = await consolidate(asker, "k", proposals, library, "strategy")
     assert len(recorder.asked) == 1
     for situation in ("When sunny", "When rainy", "When it snows"):
         assert situation in recorder.text
@@ -189,7 +215,7 @@ async def test_a_merge_that_names_an_unknown_id_keeps_what_it_merges() -> None:
     library, _ = ExperienceLibrary.empty().apply(
         [Operation(OperationKind.ADD, text="When old, stay.", source="x", sources=("t0",))]
     )
-    settled = await consolidate(asker, "k", (), library, "", "batch")
+    settled = await consolidate(asker, "k", (), library, "batch")
     merged, report = library.apply(settled.operations)
     assert [(entry.text, entry.parents) for entry in merged.entries] == [("When a, b.", ("E1",))]
     assert report.dropped == ()

@@ -57,7 +57,9 @@ def test_a_run_ends_with_a_library_a_verdict_and_its_files(tmp_path: Path) -> No
     assert (run.directory / "report.html").read_text("utf-8").startswith("<!doctype html>")
     newest = run.directory / "library" / f"v{run.library.version:04d}.json"
     assert tfgrpo.ExperienceLibrary.load(newest) == run.library
-    messages = tfgrpo.PromptAssembler(run.library, token_budget=2000).assemble(tfgrpo.Task("x", "Where?"))
+    messages = (
+        tfgrpo.PromptAssembler(run.library, token_budget=2000).assemble(tfgrpo.Task("x", "Where?")).chat
+    )
     assert messages[-1] == {"role": "user", "content": "Where?"}
     assert "[E" in messages[0]["content"]
 

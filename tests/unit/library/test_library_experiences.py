@@ -32,7 +32,7 @@ def test_the_file_is_readable_and_shows_the_lineage(library: ExperienceLibrary, 
     file = json.loads((tmp_path / "v0002.json").read_text(encoding="utf-8"))
     assert (file["format"], file["format_version"], file["version"], file["next_id"]) == (
         "tfgrpo-library",
-        1,
+        2,
         2,
         3,
     )
@@ -51,11 +51,15 @@ def test_the_file_is_readable_and_shows_the_lineage(library: ExperienceLibrary, 
 
 
 def test_the_digest_is_sha256_over_netstrings_that_anyone_can_build() -> None:
-    fields = ["tfgrpo-library", "1", "1", "2", "1", "E1", "sí", "1", "1", "0", "1", "g"]
-    fields += ["1", "1", "add", "sí", "1", "g"]
-    data = b"".join(b"%d:%s" % (len(field.encode()), field.encode()) for field in fields)
+    def over(*fields: str) -> "hashlib._Hash":
+        return hashlib.sha256(b"".join(b"%d:%s" % (len(f.encode()), f.encode()) for f in fields))
+
+    entry = ("E1", "sí", "1", "1", "0", "1", "g", "1", "1", "add", "sí", "1", "g")
+    leaves = [over(*entry).digest()]
+    node = hashlib.sha256((0).to_bytes(8, "big") + len(leaves).to_bytes(8, "big") + b"".join(leaves)).digest()
+    root = hashlib.sha256((1).to_bytes(8, "big") * 2 + node).hexdigest()
     library, _ = ExperienceLibrary.empty().apply([Operation(OperationKind.ADD, text="sí", source="g")])
-    assert library.digest == hashlib.sha256(data).hexdigest()
+    assert library.digest == over("tfgrpo-library", "2", "1", "2", "0", "0", "1", root).hexdigest()
 
 
 def test_it_behaves_like_a_collection(library: ExperienceLibrary) -> None:
@@ -92,7 +96,7 @@ def test_bad_credit_is_refused(library: ExperienceLibrary, credit: dict[str, flo
         (lambda data: data[:-40], "EOF"),
         (lambda data: b"", "EOF"),
         (lambda data: b"\xff\xfe" + data, "no experience library"),
-        (lambda data: data.replace(b'"format_version": 1', b'"format_version": 9'), "format_version 9"),
+        (lambda data: data.replace(b'"format_version": 2', b'"format_version": 9'), "format_version 9"),
         (lambda data: data.replace(b'"next_id"', b'"nextid"'), "nextid"),
     ],
 )
@@ -137,7 +141,7 @@ def test_saving_into_a_missing_directory_says_so(library: ExperienceLibrary, tmp
 def test_negative_numbers_are_refused(library: ExperienceLibrary) -> None:
     with pytest.raises(LibraryError, match="no operations"):
         library.apply([Operation(OperationKind.ADD, text="x", index=-1)])
-    with pytest.raises(LibraryError, match="budgets start at 0"):
+    with pytest.raises(LibraryError, match="budgets and counts start at 0"):
         library.pack("", -1)
 
 

@@ -22,7 +22,7 @@ def library() -> ExperienceLibrary:
 
 
 def test_system_text_then_prior_then_the_question_alone(library: ExperienceLibrary) -> None:
-    assert PromptAssembler(library, system="You do sums.", heading="Learned:").assemble(TASK) == [
+    assert PromptAssembler(library, system="You do sums.", heading="Learned:").assemble(TASK).chat == [
         {"role": "system", "content": "You do sums.\n\nLearned:\n[E1] check units\n[E2] read twice\n"},
         {"role": "user", "content": "What is 2 + 2?"},
     ]
@@ -30,7 +30,7 @@ def test_system_text_then_prior_then_the_question_alone(library: ExperienceLibra
 
 def test_an_empty_library_adds_nothing() -> None:
     empty = ExperienceLibrary.empty()
-    assert PromptAssembler(empty).assemble(TASK) == [{"role": "user", "content": "What is 2 + 2?"}]
+    assert PromptAssembler(empty).assemble(TASK).chat == [{"role": "user", "content": "What is 2 + 2?"}]
     assert PromptAssembler(empty, system="You do sums.").messages(TASK) == (
         Message("system", "You do sums."),
         Message("user", "What is 2 + 2?"),
@@ -45,6 +45,7 @@ def test_the_prior_says_what_it_is_and_where_it_comes_from(library: ExperienceLi
         tokens=6,
         digest=sha256(b"[E1] check units\n").hexdigest(),
         library=PriorRef(1, library.digest),
+        stable=17,
     )
     assert assembler.prior is assembler.prior
 

@@ -68,3 +68,31 @@ pub fn library() -> impl Strategy<Value = Library> {
         batches.into_iter().fold(Library::default(), |library, batch| library.apply(batch).0)
     })
 }
+
+/// Sentences of few words, so that many are alike.
+pub fn sentence() -> impl Strategy<Value = String> {
+    let word = select(vec![
+        "check", "units", "before", "the", "sum", "draw", "a", "figure", "twice", "answer", "long", "not",
+        "3", "7",
+    ]);
+    vec(word, 1..10).prop_map(|words| words.join(" "))
+}
+
+/// A library that was edited in several steps: each adds, rewords and deletes.
+pub fn edited() -> impl Strategy<Value = Vec<Library>> {
+    let step = (vec(sentence(), 0..5), vec((any::<u16>(), sentence()), 0..3), vec(any::<u16>(), 0..2));
+    vec(step, 1..9).prop_map(|steps| {
+        let mut versions = vec![Library::default()];
+        for (added, reworded, deleted) in steps {
+            let library = versions.last().unwrap();
+            let ids: Vec<String> = library.entries().map(|entry| entry.id.to_string()).collect();
+            let pick = |n: u16| ids.get(usize::from(n) % ids.len().max(1)).cloned().unwrap_or_default();
+            let mut operations: Vec<Operation> = added.iter().map(|text| add(text)).collect();
+            operations.extend(reworded.iter().map(|(n, text)| modify(&pick(*n), text, library.version())));
+            operations.extend(deleted.iter().map(|n| delete(&pick(*n), library.version())));
+            let next = library.apply(operations).0;
+            versions.push(next);
+        }
+        versions
+    })
+}

@@ -1,0 +1,186 @@
+//! The library file: JSON that people can read and that states its digest.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::library::{Experience, Id, Library, Meaning, Retired, Seen};
+use crate::minhash::Signer;
+use crate::operation::is_zero;
+use crate::prior;
+use crate::text;
+use crate::tokens::Tokenizer;
+
+pub(crate) const FORMAT: &str = "tfgrpo-library";
+pub(crate) const FORMAT_VERSION: u64 = 2;
+
+/// Every integer up to here is the same in any JSON reader.
+const LARGEST_VERSION: u64 = 1 << 53;
+/// Ids are below this: postings hold them in 32 bits.
+pub(crate) const LARGEST_ID: u64 = u32::MAX as u64;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File<E> {
+    format: String,
+    format_version: u64,
+    version: u64,
+    next_id: u64,
+    digest: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    compacted: u64,
+    #[serde(default)]
+    tokenizer: Tokenizer,
+    entries: Vec<E>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    retired: Vec<Retired>,
+}
+
+/// What every version of the format has; read first, so that another version is named as such.
+#[derive(Deserialize)]
+struct Header {
+    format: String,
+    format_version: u64,
+}
+
+impl Library {
+    /// Reads a library file and verifies its digest. Derived columns are made anew.
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        let (mut library, entries, stated) = Self::parse(bytes)?;
+        let tokenizer = library.tokenizer;
+        let rows: Vec<_> = entries
+            .into_par_iter()
+            .map(|mut entry| {
+                entry.tokens = prior::line_tokens(tokenizer, entry.id, &entry.text);
+                entry.credit += 0.0;
+                let seen = Seen::new(&entry.text, Signer::default());
+                let meaning = Meaning::of(&seen.key);
+                (entry.id, seen.hashes().collect::<Vec<_>>(), seen.row(Arc::new(entry), &meaning))
+            })
+            .collect();
+        let mut touched = Vec::new();
+        let mut postings = Vec::new();
+        for (id, hashes, row) in rows {
+            postings.extend(hashes.into_iter().map(|hash| (hash, id.posted())));
+            touched.push(library.put(row));
+        }
+        touched.dedup();
+        library.postings.extend(postings, |_| true);
+        library.seal(&touched);
+        library.verified(stated)
+    }
+
+    /// A library that was put together from a file, if it is what the file states.
+    pub(crate) fn verified(mut self, stated: String) -> Result<Self> {
+        if self.digest() != stated {
+            return Err(Error::Digest { stated, actual: self.digest().to_owned() });
+        }
+        self.check().map_err(Error::Format)?;
+        self.dead = self.count_dead();
+        Ok(self)
+    }
+
+    /// The empty library with a file's head, the file's entries in id order, and the digest it states.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, Vec<Experience>, String)> {
+        let format = |error: serde_json::Error| Error::Format(error.to_string());
+        let header: Header = serde_json::from_slice(bytes).map_err(format)?;
+        if header.format != FORMAT {
+            return Err(Error::Format(format!("its format is {:?}, not {FORMAT:?}", header.format)));
+        }
+        if header.format_version != FORMAT_VERSION {
+            return Err(Error::FormatVersion { found: header.format_version, expected: FORMAT_VERSION });
+        }
+        let file: File<Experience> = serde_json::from_slice(bytes).map_err(format)?;
+        if file.version > LARGEST_VERSION || file.next_id > LARGEST_ID {
+            return Err(Error::Format(format!(
+                "version is above {LARGEST_VERSION} or next_id above {LARGEST_ID}"
+            )));
+        }
+        let mut previous = Id::new(0);
+        for entry in &file.entries {
+            if entry.id <= previous || entry.id.number() >= file.next_id {
+                return Err(Error::Format(format!(
+                    "{} is out of order, twice there, or not below next_id {}",
+                    entry.id, file.next_id
+                )));
+            }
+            previous = entry.id;
+        }
+        let library = Self {
+            version: file.version,
+            next_id: file.next_id,
+            compacted: file.compacted,
+            tokenizer: file.tokenizer,
+            retired: Arc::new(file.retired),
+            ..Self::default()
+        };
+        Ok((library, file.entries, file.digest))
+    }
+
+    /// Writes the library file: indented JSON, one experience with its lineage an entry, a newline at the end.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let file = File {
+            format: FORMAT.to_owned(),
+            format_version: FORMAT_VERSION,
+            version: self.version,
+            next_id: self.next_id,
+            digest: self.digest().to_owned(),
+            compacted: self.compacted,
+            tokenizer: self.tokenizer,
+            entries: self.entries().collect(),
+            retired: self.retired.to_vec(),
+        };
+        let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| Error::Format(error.to_string()))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// The living experiences as a JSON array in the shape of `tfgrpo.types.Experience`.
+    pub fn entries_json(&self) -> Result<Vec<u8>> {
+        let entries: Vec<&Experience> = self.entries().collect();
+        serde_json::to_vec(&entries).map_err(|error| Error::Format(error.to_string()))
+    }
+
+    /// The living experience with this id, in the same shape; `None` if there is none.
+    pub fn entry_json(&self, id: &str) -> Result<Option<Vec<u8>>> {
+        let entry = Id::parse(id).and_then(|id| self.get(id));
+        let json = entry.map(serde_json::to_vec).transpose();
+        json.map_err(|error| Error::Format(error.to_string()))
+    }
+
+    /// Verifies what a digest cannot: a file that another program wrote in full.
+    fn check(&self) -> std::result::Result<(), String> {
+        if self.compacted > self.version {
+            return Err(format!("it was compacted in version {}, which is not yet", self.compacted));
+        }
+        for entry in self.entries().chain(self.retired.iter().map(|gone| &gone.experience)) {
+            let Experience { id, created, changed, .. } = entry;
+            if text::clean(&entry.text).as_deref() != Ok(&*entry.text) {
+                return Err(format!("the text of {id} is not one clean line"));
+            }
+            if created > changed || *changed > self.version || !entry.credit.is_finite() {
+                return Err(format!("{id} has impossible versions or credit"));
+            }
+            if !entry.history.is_sorted_by_key(|revision| revision.version)
+                || entry.history.first().is_none_or(|first| first.version != *created)
+                || entry.history.last().is_none_or(|last| last.text != entry.text || last.version != *changed)
+            {
+                return Err(format!("the history of {id} does not lead to its text"));
+            }
+        }
+        let mut previous = (self.compacted, Id::new(0));
+        for gone in self.retired.iter() {
+            let (version, id) = (gone.version, gone.experience.id);
+            if (version, id) <= previous || version > self.version || version <= gone.experience.changed {
+                return Err(format!("{id} retired in version {version}, which cannot be"));
+            }
+            if self.get(id).is_some() || id.number() >= self.next_id {
+                return Err(format!("{id} is retired and living, or not below next_id {}", self.next_id));
+            }
+            previous = (version, id);
+        }
+        Ok(())
+    }
+}
