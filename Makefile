@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-nightly bench check lock clean
+.PHONY: help install demo test test-nightly fuzz bench bench-core check lock clean
 
 PYTHON ?= python3
 SEED ?= 7
@@ -21,7 +21,9 @@ help:
 	@echo "make test            every test: Rust, Python, end to end"
 	@echo "make check           formatting, lints, types, stubs, import rules"
 	@echo "make test-nightly    the slow tests"
-	@echo "make bench           measure"
+	@echo "make fuzz            throw bounded random input at loading, guard and apply"
+	@echo "make bench           measure the journal"
+	@echo "make bench-core      measure the Rust core beside its rivals (QUICK=1: two minutes)"
 	@echo "make lock            bring the lock files up to date"
 
 install: .venv/installed
@@ -52,15 +54,43 @@ test: install
 test-nightly: install
 	cargo $(CARGO_TEST) --workspace --locked --release
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q
+	$(MAKE) fuzz FUZZ_RUNS=5000000
+
+# What cargo-fuzz sets, but for the sanitizers, which need a nightly toolchain: coverage guides, assertions judge.
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/host: //p')
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_RUNS ?= 100000
+
+fuzz:
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --quiet --release --locked --target $(HOST) \
+	  --manifest-path rust/fuzz/Cargo.toml --target-dir target/fuzz
+	@for target in load guard apply; do \
+	  mkdir -p .cache/fuzz/$$target; \
+	  target/fuzz/$(HOST)/release/$$target -seed=1 -runs=$(FUZZ_RUNS) -max_len=2048 -timeout=20 -verbosity=0 \
+	    -print_final_stats=0 -artifact_prefix=.cache/fuzz/$$target- .cache/fuzz/$$target > .cache/fuzz/$$target.log 2>&1 \
+	    || { cat .cache/fuzz/$$target.log; exit 1; }; \
+	  echo "fuzz $$target: $(FUZZ_RUNS) runs without a failure"; \
+	done
 
 bench: install
 	$(BIN)/python bench/journal_writes.py
 
+# The rivals live apart: nothing of theirs gets into the project's environment.
+.cache/bench/rivals/installed: bench/core/requirements-rivals.txt .venv/bootstrapped
+	$(PYTHON) -m venv --clear .cache/bench/rivals
+	$(BIN)/uv pip install --quiet --python .cache/bench/rivals/bin/python --require-hashes -r bench/core/requirements-rivals.txt
+	touch $@
+
+bench-core: install .cache/bench/rivals/installed
+	$(BIN)/python -m bench.core.runner --rivals .cache/bench/rivals/bin/python $(if $(QUICK),--quick)
+
 check: install
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	$(BIN)/ruff format --check python tests bench
-	$(BIN)/ruff check python tests bench
+	$(BIN)/ruff format --check python tests bench scripts
+	$(BIN)/ruff check python tests bench scripts
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest tfgrpo._core
 	$(BIN)/lint-imports
@@ -68,6 +98,8 @@ check: install
 lock:
 	$(BIN)/uv pip compile pyproject.toml --upgrade --extra local --group dev --generate-hashes --universal \
 	  --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o requirements/lock.txt
+	$(BIN)/uv pip compile bench/core/requirements-rivals.in --upgrade --generate-hashes --universal \
+	  --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o bench/core/requirements-rivals.txt
 	cargo update
 
 clean:
