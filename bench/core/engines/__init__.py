@@ -1,0 +1,1 @@
+"""One small file an engine: each has a class `Engine` (see `bench.core.protocol`)."""

@@ -1,0 +1,16 @@
+"""The prior as it is most often written: a numbered list, rendered anew, edits in place. For the cached share alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.core import practice
+
+
+class Engine:
+    def describe(self) -> str:
+        return "the same library as a numbered list that is rendered anew at each step, edits in place"
+
+
+def cached(texts: list[str], ask: dict[str, Any]) -> dict[str, float]:
+    return practice.cached(texts, ask, practice.list_prompts)
