@@ -10,7 +10,7 @@ from tfgrpo.types import Message, PriorRef, Struct, Task
 
 DEFAULT_HEADING = "Experience from earlier tasks. Where one of these applies, follow it:"
 #: Experiences that each question of a batch may propose for a prior that cannot hold all.
-EACH = 64
+EACH = 48
 
 
 class TokenPrior(Struct, frozen=True):
@@ -86,7 +86,7 @@ class PromptAssembler:
     all calls of a step share the longest possible prefix, which providers cache.
 
     The prior is heading and one line an experience, as a log: from version to version an edit appends a line
-    ("revised"), a deletion another one ("withdrawn"), until a quarter of the log is dead and it is compacted. So the
+    ("revised"), a deletion another one ("withdrawn"), until a fifth of the log is dead and it is compacted. So the
     bytes of an earlier version stay the beginning of a later one's, and cached prefixes are hit across steps.
 
     Where the budget does not hold all experiences, the highest credits enter, then the oldest. With a `batch`, half

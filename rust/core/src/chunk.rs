@@ -16,11 +16,11 @@ pub(crate) const SPAN: u64 = 256;
 
 /// One experience with all that is derived from it.
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
+pub(crate) struct Row<'a> {
     pub experience: Arc<Experience>,
     pub digest: Sum,
     pub signature: Signature,
-    pub vector: Vec<i8>,
+    pub vector: &'a [i8],
     pub inverse_norm: f32,
     pub code: Code,
 }
@@ -29,7 +29,24 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Weight {
     pub credit: f64,
-    pub tokens: u64,
+    pub tokens: u32,
+    pub number: u32,
+}
+
+impl Weight {
+    pub fn of(entry: &Experience) -> Self {
+        Self { credit: entry.credit, tokens: narrow(entry.tokens), number: entry.id.posted() }
+    }
+
+    /// Whose it is.
+    pub fn id(self) -> Id {
+        Id::new(self.number.into())
+    }
+}
+
+/// No line has four thousand million tokens.
+fn narrow(tokens: u64) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 /// Rows in id order, column by column.
@@ -83,10 +100,10 @@ impl Chunk {
     }
 
     /// Puts a row in its place, over the one that has its id.
-    pub fn put(&mut self, row: Row) {
-        let weight = Weight { credit: row.experience.credit, tokens: row.experience.tokens };
+    pub fn put(&mut self, row: Row<'_>) {
+        let weight = Weight::of(&row.experience);
         let dimensions = row.vector.len();
-        self.tokens += weight.tokens;
+        self.tokens += u64::from(weight.tokens);
         match self.slot(row.experience.id) {
             Ok(place) => {
                 set(&mut self.entries, place, row.experience);
@@ -94,11 +111,11 @@ impl Chunk {
                 set(self.signatures.own(), place, row.signature);
                 set(self.inverse_norms.own(), place, row.inverse_norm);
                 set(self.codes.own(), place, row.code);
-                self.tokens -= self.weights.get(place).map_or(0, |weight| weight.tokens);
+                self.tokens -= self.weights.get(place).map_or(0, |weight| u64::from(weight.tokens));
                 set(&mut self.weights, place, weight);
                 if let Some(vector) = self.vectors.own().get_mut(place * dimensions..(place + 1) * dimensions)
                 {
-                    vector.copy_from_slice(&row.vector);
+                    vector.copy_from_slice(row.vector);
                 }
             }
             Err(place) => {
@@ -109,7 +126,11 @@ impl Chunk {
                 self.codes.own().insert(place, row.code);
                 self.weights.insert(place, weight);
                 let at = place * dimensions;
-                self.vectors.own().splice(at..at, row.vector);
+                if at == self.vectors.len() {
+                    self.vectors.own().extend_from_slice(row.vector);
+                } else {
+                    self.vectors.own().splice(at..at, row.vector.iter().copied());
+                }
             }
         }
     }
@@ -122,7 +143,7 @@ impl Chunk {
         self.signatures.own().remove(place);
         self.inverse_norms.own().remove(place);
         self.codes.own().remove(place);
-        self.tokens -= self.weights.remove(place).tokens;
+        self.tokens -= u64::from(self.weights.remove(place).tokens);
         self.vectors.own().drain(place * dimensions..(place + 1) * dimensions);
         Some(self.entries.remove(place))
     }
@@ -140,10 +161,11 @@ impl Chunk {
     /// Gives every experience the token count of another tokeniser.
     pub fn recount(&mut self, count: impl Fn(&Experience) -> u64) {
         for (entry, weight) in self.entries.iter_mut().zip(&mut self.weights) {
-            weight.tokens = count(entry);
-            Arc::make_mut(entry).tokens = weight.tokens;
+            let tokens = count(entry);
+            Arc::make_mut(entry).tokens = tokens;
+            weight.tokens = narrow(tokens);
         }
-        self.tokens = self.weights.iter().map(|weight| weight.tokens).sum();
+        self.tokens = self.weights.iter().map(|weight| u64::from(weight.tokens)).sum();
     }
 
     /// The vector of a row.

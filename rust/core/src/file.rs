@@ -57,14 +57,15 @@ impl Library {
                 entry.credit += 0.0;
                 let seen = Seen::new(&entry.text, Signer::default());
                 let meaning = Meaning::of(&seen.key);
-                (entry.id, seen.hashes().collect::<Vec<_>>(), seen.row(Arc::new(entry), &meaning))
+                (Arc::new(entry), seen, meaning)
             })
             .collect();
         let mut touched = Vec::new();
         let mut postings = Vec::new();
-        for (id, hashes, row) in rows {
-            postings.extend(hashes.into_iter().map(|hash| (hash, id.posted())));
-            touched.push(library.put(row));
+        for (entry, seen, meaning) in rows {
+            let number = entry.id.posted();
+            postings.extend(seen.hashes().map(|hash| (hash, number)));
+            touched.push(library.put(seen.row(entry, &meaning)));
         }
         touched.dedup();
         library.postings.extend(postings, |_| true);

@@ -230,8 +230,7 @@ impl Columns {
         ) -> Option<Column<T>> {
             Column::lent(index, section.start + rows.start * width..section.start + rows.end * width)
         }
-        let weights: Vec<Weight> =
-            entries.iter().map(|entry| Weight { credit: entry.credit, tokens: entry.tokens }).collect();
+        let weights: Vec<Weight> = entries.iter().map(|entry| Weight::of(entry)).collect();
         Some(Chunk {
             number,
             entries: entries.to_vec(),
@@ -240,7 +239,7 @@ impl Columns {
             vectors: part(index, &self.vectors, &rows, self.dimensions)?,
             inverse_norms: part(index, &self.norms, &rows, size_of::<f32>())?,
             codes: part(index, &self.codes, &rows, size_of::<Code>())?,
-            tokens: weights.iter().map(|weight| weight.tokens).sum(),
+            tokens: weights.iter().map(|weight| u64::from(weight.tokens)).sum(),
             weights,
         })
     }

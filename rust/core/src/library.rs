@@ -319,7 +319,7 @@ impl Library {
     }
 
     /// Puts an experience in its place. The digest is right again after `seal`.
-    pub(crate) fn put(&mut self, row: Row) -> u64 {
+    pub(crate) fn put(&mut self, row: Row<'_>) -> u64 {
         let id = row.experience.id;
         let place = match self.slot(id) {
             Ok(place) => place,
@@ -417,12 +417,12 @@ impl Seen {
     }
 
     /// A row of the library.
-    pub fn row(&self, experience: Arc<Experience>, meaning: &Meaning) -> Row {
+    pub fn row<'m>(&self, experience: Arc<Experience>, meaning: &'m Meaning) -> Row<'m> {
         Row {
             digest: experience.digest(),
             experience,
             signature: self.signature,
-            vector: meaning.values.clone(),
+            vector: &meaning.values,
             inverse_norm: meaning.inverse_norm,
             code: meaning.code,
         }

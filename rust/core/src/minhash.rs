@@ -57,21 +57,57 @@ impl Signer {
 
     /// The signature of a folded text: of the set of its words and of its pairs of neighbouring words.
     pub fn sign(self, folded: &str) -> Signature {
-        let mut shingles = Vec::with_capacity(64);
+        let mut least = Least { arch: self.0, hashes: [u32::MAX; SLOTS], waiting: [0; WAITING], count: 0 };
         let mut previous = None;
         for word in text::words(folded) {
             let hash = xxh3_64(word.as_bytes());
-            shingles.push(mixed(hash));
+            least.take(mixed(hash));
             if let Some(previous) = previous {
-                shingles.push(mixed(bigram(previous, hash)));
+                least.take(mixed(bigram(previous, hash)));
             }
             previous = Some(hash);
         }
-        if shingles.is_empty() {
+        if previous.is_none() {
             // A text of nothing but dividing marks is like no other that is not the same.
-            shingles.push(mixed(xxh3_64_with_seed(folded.as_bytes(), 1)));
+            least.take(mixed(xxh3_64_with_seed(folded.as_bytes(), 1)));
         }
-        self.0.dispatch(Minima(&shingles))
+        least.signature()
+    }
+}
+
+/// How many shingles are taken at once: as many as a sentence has.
+const WAITING: usize = 48;
+
+/// The smallest hash of each slot so far, and shingles that are still to be hashed.
+struct Least {
+    arch: Arch,
+    hashes: [u32; SLOTS],
+    waiting: [u32; WAITING],
+    count: usize,
+}
+
+impl Least {
+    #[inline]
+    fn take(&mut self, shingle: u32) {
+        if self.count == WAITING {
+            self.flush();
+        }
+        if let Some(place) = self.waiting.get_mut(self.count) {
+            *place = shingle;
+            self.count += 1;
+        }
+    }
+
+    fn flush(&mut self) {
+        let shingles = self.waiting.get(..self.count).unwrap_or_default();
+        self.arch.dispatch(Minima { shingles, least: &mut self.hashes });
+        self.count = 0;
+    }
+
+    fn signature(mut self) -> Signature {
+        self.flush();
+        // The smallest hashes start with zeros; what tells them apart is at their other end.
+        self.hashes.map(|hash| (hash.wrapping_mul(0x85eb_ca6b) >> 16) as u16)
     }
 }
 
@@ -84,32 +120,28 @@ fn mixed(hash: u64) -> u32 {
     (hash ^ (hash >> 32)) as u32
 }
 
-/// The smallest hash of each slot.
-struct Minima<'a>(&'a [u32]);
+/// Lowers the smallest hash of each slot by some shingles.
+struct Minima<'a> {
+    shingles: &'a [u32],
+    least: &'a mut [u32; SLOTS],
+}
 
 impl WithSimd for Minima<'_> {
-    type Output = Signature;
+    type Output = ();
 
     // Inlined, it is compiled for the features of the machine.
     #[inline(always)]
     #[allow(clippy::inline_always)]
-    fn with_simd<S: Simd>(self, _: S) -> Signature {
-        minima(self.0)
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn minima(shingles: &[u32]) -> Signature {
-    let (factors, offsets) = SALTS;
-    let mut least = [u32::MAX; SLOTS];
-    for &shingle in shingles {
-        for ((least, factor), offset) in least.iter_mut().zip(factors).zip(offsets) {
-            *least = (*least).min(shingle.wrapping_mul(factor).wrapping_add(offset));
+    fn with_simd<S: Simd>(self, _: S) {
+        let (factors, offsets) = SALTS;
+        let mut least = *self.least;
+        for &shingle in self.shingles {
+            for ((least, factor), offset) in least.iter_mut().zip(factors).zip(offsets) {
+                *least = (*least).min(shingle.wrapping_mul(factor).wrapping_add(offset));
+            }
         }
+        *self.least = least;
     }
-    // The smallest hashes start with zeros; what tells them apart is at their other end.
-    least.map(|hash| (hash.wrapping_mul(0x85eb_ca6b) >> 16) as u16)
 }
 
 /// One hash a band: texts that share one are candidates for being near-duplicates.

@@ -4,9 +4,11 @@
 //! compaction an edit appends a line and a withdrawal another one. The log is derived from the experiences' own
 //! history; the same library gives the same bytes.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::chunk::Weight;
 use crate::digest;
 use crate::library::{Experience, Id, Library};
 use crate::tokens::Tokenizer;
@@ -42,9 +44,10 @@ pub(crate) fn line_tokens(tokenizer: Tokenizer, id: Id, text: &str) -> u64 {
     head_tokens(tokenizer, id) + body_tokens(tokenizer, text)
 }
 
-/// The share of a log that may be superseded before it is compacted: it costs tokens in every prompt, compacting costs
-/// one reading of the whole prior that no cache serves.
-const DEAD_SHARE: f64 = 0.25;
+/// The share of a log that may be superseded before it is compacted. Dead lines cost tokens in every prompt, a compaction
+/// one reading of the whole prior that no cache serves: a fifth is where the bill is lowest for prompts in waves (see
+/// `docs/design/core.md`).
+const DEAD_SHARE: f64 = 0.2;
 
 /// One line of the log.
 #[derive(Debug, Clone, Copy)]
@@ -122,8 +125,8 @@ fn lines_of(
 /// Who comes first when not all fit: the higher credit, then the older. Experiences without credit need no list.
 #[derive(Debug)]
 pub(crate) struct Ranking {
-    above: Vec<(f64, Id, u64)>,
-    below: Vec<(f64, Id, u64)>,
+    above: Vec<Weight>,
+    below: Vec<Weight>,
     /// The tokens of the shortest line.
     least: u64,
 }
@@ -131,17 +134,15 @@ pub(crate) struct Ranking {
 impl Ranking {
     fn new(library: &Library) -> Self {
         let (mut above, mut below, mut least) = (Vec::new(), Vec::new(), u64::MAX);
-        for chunk in &library.chunks {
-            for (weight, entry) in chunk.weights.iter().zip(&chunk.entries) {
-                least = least.min(weight.tokens);
-                if weight.credit > 0.0 {
-                    above.push((weight.credit, entry.id, weight.tokens));
-                } else if weight.credit < 0.0 {
-                    below.push((weight.credit, entry.id, weight.tokens));
-                }
+        for weight in library.chunks.iter().flat_map(|chunk| &chunk.weights) {
+            least = least.min(weight.tokens.into());
+            if weight.credit > 0.0 {
+                above.push(*weight);
+            } else if weight.credit < 0.0 {
+                below.push(*weight);
             }
         }
-        let order = |a: &(f64, Id, u64), b: &(f64, Id, u64)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+        let order = |a: &Weight, b: &Weight| b.credit.total_cmp(&a.credit).then(a.number.cmp(&b.number));
         above.sort_by(order);
         below.sort_by(order);
         Self { above, below, least }
@@ -157,16 +158,18 @@ struct Packing {
 }
 
 impl Packing {
-    /// Takes those that fit. One that does not fit is passed over, and shorter ones behind it may still enter.
-    fn take(&mut self, offered: impl Iterator<Item = (Id, u64)>) {
-        for (id, tokens) in offered {
+    /// Takes those that fit and that may enter. One that does not fit is passed over, and shorter ones behind it may
+    /// still enter.
+    fn take<'w>(&mut self, offered: impl Iterator<Item = &'w Weight>, may: impl Fn(Id) -> bool) {
+        for weight in offered {
             if self.left < self.least {
                 return;
             }
-            if tokens <= self.left {
+            let tokens = u64::from(weight.tokens);
+            if tokens <= self.left && may(weight.id()) {
                 self.left -= tokens;
                 self.tokens += tokens;
-                self.chosen.push(id);
+                self.chosen.push(weight.id());
             }
         }
     }
@@ -220,43 +223,40 @@ impl Library {
     }
 
     fn write_lines(&self, text: &mut String, ids: &[Id]) {
-        for entry in ids.iter().filter_map(|id| self.get(*id)) {
-            let _ = writeln!(text, "[{}] {}", entry.id, entry.text); // writing to a String cannot fail
+        let entries = || ids.iter().filter_map(|id| self.get(*id));
+        // A line has its text, and around it at most "[E", ten digits, "] " and a newline.
+        text.reserve(entries().map(|entry| entry.text.len() + 15).sum());
+        for entry in entries() {
+            let _ = write!(text, "[{}] ", entry.id); // writing to a String cannot fail
+            text.push_str(&entry.text);
+            text.push('\n');
         }
     }
 
     /// Who fills `room` tokens: by credit alone, or by credit and by relevance. Each part in id order.
     fn pack(&self, room: u64, relevant: &[Id]) -> (Packing, Packing) {
         let ranking = self.ranking.get_or_init(|| Arc::new(Ranking::new(self)));
-        let ranked = || {
-            let zeros = self.chunks.iter().flat_map(|chunk| {
-                let rows = chunk.weights.iter().zip(&chunk.entries);
-                rows.filter(|(weight, _)| weight.credit == 0.0)
-                    .map(|(weight, entry)| (entry.id, weight.tokens))
-            });
-            ranking
-                .above
-                .iter()
-                .map(|(_, id, tokens)| (*id, *tokens))
-                .chain(zeros)
-                .chain(ranking.below.iter().map(|(_, id, tokens)| (*id, *tokens)))
-        };
+        let zeros = self.chunks.iter().flat_map(|chunk| &chunk.weights).filter(|weight| weight.credit == 0.0);
+        let ranked = ranking.above.iter().chain(zeros).chain(&ranking.below);
         let whole = if relevant.is_empty() { room } else { room / 2 };
         let packing = |left| Packing { left, least: ranking.least, tokens: 0, chosen: Vec::new() };
         let mut core = packing(whole);
-        core.take(ranked());
+        core.take(ranked.clone(), |_| true);
         core.chosen.sort_unstable();
         let mut rest = packing(room - core.tokens);
         if !relevant.is_empty() {
-            let outside = |id: &Id| core.chosen.binary_search(id).is_err();
-            rest.take(
-                relevant.iter().filter(|id| outside(id)).filter_map(|id| Some((*id, self.get(*id)?.tokens))),
-            );
-            let taken: std::collections::BTreeSet<Id> = rest.chosen.iter().copied().collect();
-            rest.take(ranked().filter(|(id, _)| outside(id) && !taken.contains(id)));
+            let outside = |id| core.chosen.binary_search(&id).is_err();
+            rest.take(relevant.iter().filter_map(|id| self.weight(*id)), outside);
+            let taken: BTreeSet<Id> = rest.chosen.iter().copied().collect();
+            rest.take(ranked, |id| outside(id) && !taken.contains(&id));
             rest.chosen.sort_unstable();
         }
         (core, rest)
+    }
+
+    fn weight(&self, id: Id) -> Option<&Weight> {
+        let chunk = self.chunk(id)?;
+        chunk.weights.get(chunk.place(id)?)
     }
 
     /// The log and its tokens, if there are at most `room` of them.

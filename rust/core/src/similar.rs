@@ -18,7 +18,7 @@ use crate::text;
 /// At most so many experiences of a bucket are looked at, the oldest of each run: boilerplate fills buckets.
 pub(crate) const BUCKET: usize = 32;
 /// Texts that overlap less are no near-duplicates, whatever bucket they share.
-const ALIKE: f32 = 0.25;
+const ALIKE: f32 = 0.33;
 /// The guard compares a text with so many others, those that overlap most: families of near-copies are large.
 const COMPARED: usize = 12;
 /// So many of those closest in meaning are judged, however many are asked for.
@@ -28,7 +28,7 @@ const RELATED: f32 = 0.6;
 /// Up to so many rows are compared exactly; in more the codes choose.
 const EXACT: usize = 1024;
 /// How many rows the codes choose for each that is wanted, and at least.
-const SHORTLIST: (usize, usize) = (4, 64);
+const SHORTLIST: (usize, usize) = (4, 128);
 /// From so many texts on the work is spread over the processors.
 const WORTH_SPREADING: usize = 256;
 
@@ -133,8 +133,8 @@ impl Library {
         Judgement { verdict, neighbours }
     }
 
-    /// The experience of a row as a neighbour. The guard compares it if it is to be `judged` and is alike, or if it is
-    /// said to be the closest of all.
+    /// The experience of a row as a neighbour. The guard compares it if it is to be `judged` and is written alike, or if
+    /// it is said to be the closest of all and is about the same matter.
     fn neighbour(
         &self,
         row: u32,
@@ -151,7 +151,7 @@ impl Library {
         });
         let mut verdict = if similarity >= RELATED { Verdict::Related } else { Verdict::New };
         let mut differences = Vec::new();
-        if judged.is_some_and(|closest| closest || overlap >= ALIKE) {
+        if judged.is_some_and(|closest| (closest && similarity >= RELATED) || overlap >= ALIKE) {
             let comparison = guard::compare(&text::key(&experience.text), &seen.key, &embed::knows);
             match comparison.relation {
                 Relation::Same => verdict = Verdict::Duplicate,

@@ -59,31 +59,32 @@ impl Tokenizer {
 }
 
 thread_local! {
-    static PIECES: RefCell<Pieces> = RefCell::new(Pieces(vec![(0, 0); PLACES]));
+    static PIECES: RefCell<Pieces> = RefCell::new(Pieces(vec![0; PLACES]));
 }
 
 /// The counts of the pieces (words, mostly) counted last: looking one up is several times faster than encoding it.
-struct Pieces(Vec<(u128, u64)>);
+struct Pieces(Vec<u128>);
 
-const PLACES: usize = 4096;
+/// Half a megabyte.
+const PLACES: usize = 1 << 15;
 
 impl Pieces {
     #[allow(clippy::cast_possible_truncation)] // lengths are below 15, and a hash has the bits that are used
     fn count(&mut self, tokenizer: Tokenizer, piece: &str, encode: impl Fn(&[u8]) -> usize) -> u64 {
         let bytes = piece.as_bytes();
-        // Pieces of up to 14 bytes, their length and their tokeniser are one number; zero is none.
+        // A piece of up to 14 bytes, its length, its tokeniser and, in the last byte, its count are one number.
         let mut key = [0_u8; 16];
-        let [text @ .., length, kind] = &mut key;
+        let [text @ .., kind, _] = &mut key;
         let Some(place) = text.get_mut(..bytes.len()) else { return encode(bytes) as u64 };
         place.copy_from_slice(bytes);
-        (*length, *kind) = (bytes.len() as u8, 1 + tokenizer as u8);
+        *kind = 1 + bytes.len() as u8 * 2 + tokenizer as u8;
         let key = u128::from_le_bytes(key);
-        let hash = ((key as u64) ^ (key >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+        let hash = ((key as u64) ^ (key >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49;
         let Some(kept) = self.0.get_mut(hash as usize % PLACES) else { return encode(bytes) as u64 };
-        if kept.0 != key {
-            *kept = (key, encode(bytes) as u64);
+        if *kept & (u128::MAX >> 8) != key {
+            *kept = key | (encode(bytes) as u128) << 120;
         }
-        kept.1
+        (*kept >> 120) as u64
     }
 }
 
