@@ -330,7 +330,7 @@ def test_a_provider_that_asks_for_hours_stops_the_run(tmp_path: Path) -> None:
 
 
 def test_a_stop_does_not_wait_for_a_call_that_hangs(tmp_path: Path) -> None:
-    clock, stop = VirtualClock(), tfgrpo.StopSwitch()
+    clock, stop = VirtualClock(grace=0.1), tfgrpo.StopSwitch()
     config = make_config(tmp_path)
 
     async def main() -> None:
