@@ -85,6 +85,7 @@ bench: install
 
 bench-core: install .cache/bench/rivals/installed
 	$(BIN)/python -m bench.core.runner --rivals .cache/bench/rivals/bin/python $(if $(QUICK),--quick)
+	$(if $(TFGRPO_BENCH_LIBRARIES),$(BIN)/python -m bench.core.libraries)
 
 check: install
 	cargo fmt --all --check
