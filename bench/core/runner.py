@@ -171,6 +171,11 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="only the definitions marked as quick; no record"
     )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="put the named definitions, run anew, into the record that is there",
+    )
     parser.add_argument("--engines", help="only these engines, by comma; no record")
     parser.add_argument("--strict", action="store_true", help="a missed gate is a failure")
     options = parser.parse_args()
@@ -195,8 +200,11 @@ def main() -> None:
         print(terminal(result), flush=True)
     record["minutes"] = round((time.perf_counter() - start) / 60, 1)
     whole = not (options.names or options.quick or engines)
-    folder = RECORD if whole else CACHE
+    folder = RECORD if whole or options.update else CACHE
     folder.mkdir(parents=True, exist_ok=True)
+    if options.update:
+        before = json.loads((RECORD / "core.json").read_text("utf-8"))
+        record = before | {"definitions": before["definitions"] | record["definitions"]}
     (folder / "core.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / "core.md").write_text(markdown(record), encoding="utf-8")
     print(f"{record['minutes']} minutes; {missed} gates missed; {wrong} answers outside of what was expected")

@@ -71,6 +71,8 @@ class Engine:
         self.library = ExperienceLibrary.empty()
         # The core's ids are its own; the bench counts texts.
         self.number: dict[str, int] = {}
+        # What was refused as a duplicate, by the experience that says it already.
+        self.refused: dict[str, list[int]] = {}
         self.reports: list[tuple[int, int, ApplyReport]] = []
 
     def describe(self) -> str:
@@ -96,14 +98,17 @@ class Engine:
             dropped = {drop.operation.index for drop in report.dropped}
             stays = [first + index for index in range(count) if index not in dropped]
             self.number.update(zip(report.added, stays, strict=True))
+            for drop in report.dropped:
+                twin = drop.reason.rpartition(" ")[2]
+                self.refused.setdefault(twin, []).append(first + drop.operation.index)
         self.reports = []
 
     def near(self, text: str, vector: Vector) -> Near:
         judgement = self.library.judge(text, NEAR)
-        return Near(
-            [self.number.get(neighbour.id, -1) for neighbour in judgement.neighbours],
-            judgement.verdict is Verdict.DUPLICATE,
-        )
+        ids = [neighbour.id for neighbour in judgement.neighbours]
+        # An experience stands for the texts that were refused because of it.
+        numbers = [number for id_ in ids for number in (self.number.get(id_, -1), *self.refused.get(id_, ()))]
+        return Near(numbers, judgement.verdict is Verdict.DUPLICATE)
 
     def deduplicate(self, texts: list[str]) -> list[int]:
         answer = list(range(len(texts)))
