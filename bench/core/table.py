@@ -127,7 +127,7 @@ def markdown(record: dict[str, Any]) -> str:
             f"{machine['processor']}, {machine['cores']} cores, Python {machine['python']}, load before "
             f"{record['load before']:.1f}, {record['minutes']} minutes. CPU seconds of one thread, medians of the "
             "rounds, engines in turn, a process each. Rivals of vectors are given them ready made, so embedding is in "
-            f"our figures and not in theirs: a favour to them. These vectors are {record['vectors']}. A factor says "
+            f"our figures and not in theirs: a favour to them. A factor says "
             "how many times ours the rival's figure is."
         ),
         "",

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
-import zlib
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +19,17 @@ BUDGET = 4000
 
 
 def stamp() -> str:
-    """What the vectors depend on: the compiled core, or the stand-in for its embedder."""
-    if not hasattr(_core, "embed"):
-        return "stand-in"
+    """What the vectors depend on: the compiled core."""
     return hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest()
 
 
-def vectors_are() -> str:
-    """Whose vectors the rivals are given, for the record."""
-    return "ours" if hasattr(_core, "embed") else "a stand-in's: a fixed random projection of the words"
-
-
-@cache
-def projected(word: str) -> Vector:
-    """A fixed random vector of a word."""
-    return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(DIMENSIONS, np.float32)
-
-
 def embed(texts: list[str]) -> Vectors:
-    """Unit vectors of the built-in embedder, as float32: what the rivals are given.
-
-    Where the core does not give its vectors away, words are projected at random in their stead: as long, as cheap to
-    compare, and near where words are the same.
-    """
-    core: Any = _core
-    if hasattr(core, "embed"):
-        encoded = [text.encode() for text in texts]
-        offsets = np.zeros(len(encoded) + 1, np.uint64)
-        np.cumsum([len(text) for text in encoded], out=offsets[1:])
-        data: bytes = core.embed(b"".join(encoded), offsets)
-        rows = np.frombuffer(data, np.float32).reshape(len(texts), DIMENSIONS)
-    else:
-        zero = np.zeros(DIMENSIONS, np.float32)
-        words = [re.findall(r"\w+", text.lower()) for text in texts]
-        rows = np.stack([sum((projected(word) for word in part), zero) for part in words])
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Vectors = np.divide(rows, np.where(norms > 0, norms, 1), dtype=np.float32)
-    return unit
+    """Vectors of the built-in embedder, as float32 of length 1: what the rivals are given."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, np.uint64)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    data = _core.embed(b"".join(encoded), offsets)
+    return np.frombuffer(data, np.float32).reshape(len(texts), DIMENSIONS)
 
 
 def adds(texts: list[str]) -> list[Operation]:

@@ -379,34 +379,12 @@ pub fn knows(word: &str) -> bool {
     table().is_some_and(|table| table.knows(word))
 }
 
-/// A vector of the default embedding as int8.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Quantised {
-    /// `round(x * 127 / max|x|)`, halves to even.
-    pub values: [i8; DIMENSIONS],
-    /// One over the length of `values`, so that cosine = dot * inverse * inverse; 0 for the zero vector.
-    pub inverse_norm: f32,
-}
-
-impl Quantised {
-    /// Embeds a folded text and quantises its vector.
-    pub fn of(folded: &str) -> Self {
-        let vector = embed(folded);
-        let mut values = [0; DIMENSIONS];
-        let inverse_norm = quantise_into(&vector, &mut values);
-        Self { values, inverse_norm }
-    }
-}
-
-/// The int8 form of a vector of any length, and one over its length. Values that are not finite count as 0.
+/// The int8 form of a vector of any length, `round(x * 127 / max|x|)` with halves to even, and one over its length, so
+/// that cosine = dot * inverse * inverse. The inverse of the zero vector is 0. Values that are not finite count as 0.
 pub fn quantise(vector: &[f32]) -> (Vec<i8>, f32) {
     let mut values = vec![0; vector.len()];
-    let inverse = quantise_into(vector, &mut values);
+    let inverse = pulp::Arch::new().dispatch(Quantise(vector, &mut values));
     (values, inverse)
-}
-
-fn quantise_into(vector: &[f32], values: &mut [i8]) -> f32 {
-    pulp::Arch::new().dispatch(Quantise(vector, values))
 }
 
 #[inline(always)]
