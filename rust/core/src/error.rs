@@ -68,7 +68,9 @@ pub enum Error {
     #[error("this is no word table: {0}; make it anew with scripts/distill_words.py")]
     Words(&'static str),
     /// The bytes are no index of this library.
-    #[error("this is no index of the library: {0}; delete the file, it is made anew from the library")]
+    #[error(
+        "its index, the .index file beside it, cannot be used: {0}; delete that file, nothing is lost by it"
+    )]
     Index(String),
     /// A limit admits nothing.
     #[error("the limit {0} must be greater than 0; leave it out for no limit")]

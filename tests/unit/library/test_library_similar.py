@@ -151,7 +151,7 @@ def test_a_saved_index_opens_the_same_library_and_damage_is_told(tmp_path: Path)
     damaged = bytearray(index.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     index.write_bytes(damaged)
-    with pytest.raises(LibraryError, match=r"v1\.json: .*damaged; delete"):
+    with pytest.raises(LibraryError, match=r"v1\.json: its index.*damaged; delete that file"):
         ExperienceLibrary.load(path)
     # One of another version is passed over.
     holding(["another"]).save(tmp_path / "other.json", index=True)
