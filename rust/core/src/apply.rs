@@ -18,7 +18,7 @@ use crate::library::{Experience, Id, Library, Meaning, Retired, Revision, Seen};
 use crate::minhash::Signer;
 use crate::operation::{Operation, OperationKind};
 use crate::prior;
-use crate::similar::BUCKET;
+use crate::similar::{self, BUCKET};
 use crate::text;
 use crate::tokens::Tokenizer;
 
@@ -123,11 +123,9 @@ fn prepare(library: &Library, turns: &[(Operation, Option<&[f32]>)]) -> Vec<Prep
         }
         let text = text::clean(&operation.text)?;
         let seen = Seen::new(&text, signer);
-        let meaning = match (library.given, vector) {
-            (None, _) => Meaning::of(&seen.key),
-            (Some(_), Some(vector)) => Meaning::given(vector),
-            (Some(dimensions), None) => Meaning::given(&vec![0.0; dimensions]),
-        };
+        let meaning = library
+            .meaning(&seen.key, *vector)
+            .unwrap_or_else(|| Meaning::given(&vec![0.0; library.dimensions()]));
         let tokens = prior::body_tokens(library.tokenizer, &text);
         Ok(Text { line: text.into(), seen, meaning, tokens })
     };
@@ -153,24 +151,18 @@ enum Near {
 /// For each turn the experiences that share a hash with its text. One walk along all postings in their order is
 /// several times cheaper than a look-up for each.
 fn near(base: &Library, prepared: &[Prepared]) -> Vec<(usize, Near)> {
-    let texts = prepared.iter().enumerate().filter_map(|(turn, text)| Some((turn, text.as_ref().ok()?)));
-    let mut posted: Vec<(u32, usize)> =
-        texts.flat_map(|(turn, text)| text.seen.hashes().map(move |hash| (hash, turn))).collect();
-    posted.sort_unstable();
-    posted.dedup();
-    let hashes: Vec<u32> = posted.iter().map(|(hash, _)| *hash).collect();
-    let turn = |place: usize| posted.get(place).map(|(_, turn)| *turn);
+    let texts =
+        prepared.iter().zip(0_u32..).filter_map(|(text, turn)| Some((turn, &text.as_ref().ok()?.seen)));
+    let posted = similar::posted(texts);
+    let hashes: Vec<u32> = posted.iter().map(|posted| similar::upper(*posted)).collect();
+    let turn = |place: usize| Some(similar::lower(*posted.get(place)?) as usize);
     let mut near: Vec<(usize, Near)> = base
         .postings
         .join(&hashes, BUCKET)
         .filter_map(|(place, number)| Some((turn(place)?, Near::Known(Id::new(number.into())))))
         .collect();
-    for bucket in posted.chunk_by(|a, b| a.0 == b.0) {
-        for (length, (_, later)) in bucket.iter().enumerate().skip(1) {
-            let earlier = bucket.get(..length.min(BUCKET)).unwrap_or_default();
-            near.extend(earlier.iter().map(|(_, earlier)| (*later, Near::Fresh(*earlier))));
-        }
-    }
+    let fresh = similar::pairs(&posted).into_iter();
+    near.extend(fresh.map(|(later, earlier)| (later as usize, Near::Fresh(earlier as usize))));
     near.sort_unstable();
     near.dedup();
     near

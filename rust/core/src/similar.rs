@@ -98,11 +98,7 @@ impl Library {
     /// `vector` is its vector where the library's vectors are not ours, of `dimensions()` numbers.
     pub fn judge(&self, text: &str, vector: Option<&[f32]>, k: usize) -> Judgement {
         let seen = Seen::new(text, Signer::default());
-        let meaning = match (self.given, vector) {
-            (None, _) => Some(Meaning::of(&seen.key)),
-            (Some(dimensions), Some(vector)) if vector.len() == dimensions => Some(Meaning::given(vector)),
-            (Some(_), _) => None,
-        };
+        let meaning = self.meaning(&seen.key, vector);
         let near = meaning.as_ref().map(|meaning| self.nearest(meaning, k.max(JUDGED))).unwrap_or_default();
         let close = near.first().map(|(_, row)| *row);
         // Which rows the guard sees does not depend on k, and so neither does the verdict.
@@ -169,10 +165,9 @@ impl Library {
     /// A question's vector is `dimensions()` numbers of `vectors`, or ours where the library's vectors are.
     pub fn relevant(&self, questions: &[&str], vectors: &[f32], each: usize) -> Vec<Id> {
         let given: Vec<&[f32]> = vectors.chunks_exact(self.dimensions()).collect();
-        let one = |(place, question): (usize, &&str)| match (self.given, given.get(place)) {
-            (None, _) => self.nearest(&Meaning::of(&text::key(question)), each),
-            (Some(_), Some(vector)) => self.nearest(&Meaning::given(vector), each),
-            (Some(_), None) => Vec::new(),
+        let one = |(place, question): (usize, &&str)| {
+            let meaning = self.meaning(&text::key(question), given.get(place).copied());
+            meaning.map(|meaning| self.nearest(&meaning, each)).unwrap_or_default()
         };
         let mut found: Vec<(f32, u32)> = if questions.len() < WORTH_SPREADING {
             questions.iter().enumerate().flat_map(one).collect()
@@ -210,6 +205,14 @@ impl Library {
             Some((row, vector, inverse_norm))
         });
         scan.rank(&meaning.values, rows, k)
+    }
+
+    /// The vector of a folded text: ours, or the one that is given where the library's are. None if it is missing.
+    pub(crate) fn meaning(&self, key: &str, vector: Option<&[f32]>) -> Option<Meaning> {
+        match self.given {
+            None => Some(Meaning::of(key)),
+            Some(dimensions) => vector.filter(|vector| vector.len() == dimensions).map(Meaning::given),
+        }
     }
 
     fn at(&self, row: u32) -> Option<(&Experience, &Signature, &[i8], f32)> {
@@ -258,7 +261,7 @@ impl Library {
         } else {
             texts.par_iter().map(|text| Seen::new(text, signer)).collect()
         };
-        let pairs = candidate_pairs(&seen);
+        let pairs = pairs(&posted((0_u32..).zip(&seen)));
         let mut pairs = pairs.iter().peekable();
         let mut twins: Vec<Option<Twin>> = Vec::with_capacity(texts.len());
         for (place, text) in seen.iter().enumerate() {
@@ -281,15 +284,21 @@ impl Library {
     }
 }
 
-/// Pairs of places (later, earlier) that share a hash, sorted, each once.
-fn candidate_pairs(seen: &[Seen]) -> Vec<(u32, u32)> {
-    let mut posted: Vec<u64> = Vec::with_capacity(seen.len() * (minhash::BANDS + 1));
-    for (place, text) in (0_u32..).zip(seen) {
+/// The hashes of texts with their places, the hash above and the place below, sorted.
+pub(crate) fn posted<'s>(texts: impl Iterator<Item = (u32, &'s Seen)>) -> Vec<u64> {
+    let mut posted = Vec::with_capacity(texts.size_hint().1.unwrap_or(0) * (minhash::BANDS + 1));
+    for (place, text) in texts {
         posted.extend(text.hashes().map(|hash| u64::from(hash) << 32 | u64::from(place)));
     }
     posted.sort_unstable();
+    posted.dedup();
+    posted
+}
+
+/// Pairs of places (later, earlier) that share a hash, sorted, each once.
+pub(crate) fn pairs(posted: &[u64]) -> Vec<(u32, u32)> {
     let mut pairs = Vec::new();
-    for bucket in posted.chunk_by(|a, b| a >> 32 == b >> 32) {
+    for bucket in posted.chunk_by(|a, b| upper(*a) == upper(*b)) {
         for (length, later) in bucket.iter().enumerate().skip(1) {
             let earlier = bucket.get(..length.min(BUCKET)).unwrap_or_default();
             pairs.extend(earlier.iter().map(|earlier| (lower(*later), lower(*earlier))));
@@ -300,8 +309,14 @@ fn candidate_pairs(seen: &[Seen]) -> Vec<(u32, u32)> {
     pairs
 }
 
+/// The hash.
+pub(crate) fn upper(posted: u64) -> u32 {
+    lower(posted >> 32)
+}
+
+/// The place.
 #[allow(clippy::cast_possible_truncation)] // the lower half is meant
-fn lower(posted: u64) -> u32 {
+pub(crate) fn lower(posted: u64) -> u32 {
     posted as u32
 }
 
