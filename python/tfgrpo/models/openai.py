@@ -29,7 +29,7 @@ from tfgrpo.errors import (
     ModelTimeoutError,
 )
 from tfgrpo.models import failures, wire
-from tfgrpo.models.model import GroupRequestUnsupportedError
+from tfgrpo.models.model import GroupRequestUnsupportedError, Observer
 from tfgrpo.models.pricing import priced
 from tfgrpo.types import Choice, ModelReply, ModelRequest, Usage
 
@@ -125,7 +125,9 @@ class OpenAIModel:
         """The largest `n` worth sending; see `Model.group_limit`."""
         return self._group_limit
 
-    async def complete(self, request: ModelRequest, *, key: str = "") -> ModelReply:
+    async def complete(
+        self, request: ModelRequest, *, key: str = "", observer: Observer | None = None, stream: bool = False
+    ) -> ModelReply:
         """One attempt; see `Model.complete` for errors and cancellation.
 
         `usage_gaps` counts the replies whose usage was missing or nonsense: their tokens count as zero.
@@ -136,20 +138,23 @@ class OpenAIModel:
             )
         try:
             with anyio.fail_after(self._timeout):
-                return await self._attempt(request, key)
+                reply = await self._attempt(request, key, observer)
         except TimeoutError:
             raise ModelTimeoutError(
                 f"{self._url}: no complete answer within {self._timeout:g} s; raise limits.request_timeout, "
                 "or lower limits.concurrency if the endpoint is overloaded.",
                 maybe_paid=True,
             ) from None
+        if observer is not None:
+            observer.first_token()
+        return reply
 
     async def aclose(self) -> None:
         """Do nothing: the pool belongs to whoever opened it."""
 
-    async def _attempt(self, request: ModelRequest, key: str) -> ModelReply:
+    async def _attempt(self, request: ModelRequest, key: str, observer: Observer | None) -> ModelReply:
         in_prompt = self._schema_in_prompt
-        status, headers, body = await self._exchange(request, key, in_prompt)
+        status, headers, body = await self._exchange(request, key, observer, in_prompt)
         if (
             self._structured == "auto"
             and request.response_schema is not None
@@ -159,17 +164,19 @@ class OpenAIModel:
         ):
             _LOG.info("response_format_refused", extra={"model": self.name, "status": status})
             self._schema_in_prompt = True
-            status, headers, body = await self._exchange(request, key, schema_in_prompt=True)
+            status, headers, body = await self._exchange(request, key, observer, schema_in_prompt=True)
         if not 200 <= status < 300:
             self._fail(status, headers, wire.decode_error(body), request)
         return await self._read(headers, body, request)
 
     async def _exchange(
-        self, request: ModelRequest, key: str, schema_in_prompt: bool
+        self, request: ModelRequest, key: str, observer: Observer | None, schema_in_prompt: bool
     ) -> tuple[int, Any, bytes]:
         """Send and receive: status, headers, body; every transport failure as its typed error."""
         content = wire.encode_request(request, self.name, schema_in_prompt=schema_in_prompt)
         headers = self._headers | {"Idempotency-Key": _header_key(key)} if key else self._headers
+        if observer is not None:
+            observer.sent()
         try:
             async with self._session.post(
                 self._url,
@@ -179,6 +186,8 @@ class OpenAIModel:
                 proxy=self._proxy,
                 proxy_headers=self._proxy_headers,
             ) as response:
+                if observer is not None:
+                    observer.answered(response.status, ())
                 return response.status, response.headers, await self._body(response)
         except (
             aiohttp.ClientConnectorError,

@@ -23,7 +23,7 @@ from tfgrpo.errors import (
     ServerError,
     UnknownModelError,
 )
-from tfgrpo.models.model import GroupRequestUnsupportedError
+from tfgrpo.models.model import GroupRequestUnsupportedError, Observer
 from tfgrpo.testing.faults import Call, FaultPlan, FaultType, PlannedFault
 from tfgrpo.testing.scripts import Script, answers, count_tokens, fingerprint, prompt_tokens
 from tfgrpo.types import Choice, ModelReply, ModelRequest, Usage
@@ -86,7 +86,9 @@ class ScriptedModel:
         """The largest `n` this model answers."""
         return self._group_limit
 
-    async def complete(self, request: ModelRequest, *, key: str = "") -> ModelReply:
+    async def complete(
+        self, request: ModelRequest, *, key: str = "", observer: Observer | None = None, stream: bool = False
+    ) -> ModelReply:
         """One attempt, by script. Cancelled while it waits for its latency, it raises nothing else."""
         key = key or fingerprint(request)
         self.calls[key] += 1
@@ -99,12 +101,19 @@ class ScriptedModel:
         fault = self._faults.decide(call)
         if fault is None or fault.type.paid:
             self.served[key] += 1
+        if observer is not None:
+            observer.sent()
         await anyio.sleep(self._latency(request) if callable(self._latency) else self._latency)
         if fault is not None and not fault.type.answered:
+            if observer is not None and (status := _ERRORS[fault.type][1]) is not None:
+                observer.answered(status, ())
             _raise(fault, call)
         if fault is not None and fault.type is FaultType.SLOW_BODY:
             await anyio.sleep(fault.seconds)
         choices = answers(self._script, request)
+        if observer is not None:
+            observer.answered(200, ())
+            observer.first_token()
         if fault is not None and fault.type is not FaultType.SLOW_BODY:
             return ModelReply(choices, Usage(calls=1), self.name)
         return ModelReply(choices, usage_of(request, choices), self.name)
