@@ -113,6 +113,8 @@ class LimitsSection(Section):
     concurrency: Positive = 64
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
+    input_tokens_per_minute: Positive | None = None
+    output_tokens_per_minute: Positive | None = None
     request_timeout: float = Field(default=600.0, gt=0)
     attempts: Positive = 6
 
