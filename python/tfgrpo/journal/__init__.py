@@ -5,6 +5,6 @@ from __future__ import annotations
 from tfgrpo.journal.codec import request_digest
 from tfgrpo.journal.journal import CallState, Journal
 from tfgrpo.journal.reader import CallSummary, JournalReader
-from tfgrpo.journal.schema import CallStatus
+from tfgrpo.journal.rows import CallStatus
 
 __all__ = ["CallState", "CallStatus", "CallSummary", "Journal", "JournalReader", "request_digest"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,42 +10,21 @@ from pathlib import Path
 import apsw
 
 from tfgrpo.errors import JournalError, JournalFullError
+from tfgrpo.journal.rows import Header, Table, encode_head, seal
 
 #: "tfgj": tells a journal from any other SQLite file.
 APPLICATION_ID = int.from_bytes(b"tfgj")
 
 #: Raised with every change of the tables or of the encodings. A newer file is refused, never guessed at.
-VERSION = 1
+VERSION = 2
 
-# Rows are only ever added. An attempt is a row of `calls` (the intent) and, once it ended, a row of
-# `outcomes` with the same id; bodies stand in tables of their own, so that opening scans small rows only.
-# `records` is unique by (kind, key): the journal sees to it; its index also covers the digest, which opening
-# reads.
+# Rows are only ever added, and each table is found by row number alone: what opening needs of them is in
+# `log`, whose rows are small. See rows.py for what they hold.
 _TABLES = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE blobs(hash BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
-CREATE TABLE calls(
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, attempt INTEGER NOT NULL, role TEXT NOT NULL,
-    request BLOB NOT NULL, intended REAL NOT NULL, UNIQUE(key, attempt)
-) STRICT;
-CREATE TABLE outcomes(
-    id INTEGER PRIMARY KEY, status TEXT NOT NULL, finished REAL NOT NULL, maybe_paid INTEGER NOT NULL,
-    calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, usd REAL NOT NULL, fault TEXT
-) STRICT;
-CREATE TABLE replies(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
-CREATE TABLE records(
-    kind TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL, UNIQUE(kind, key, digest)
-) STRICT;
+CREATE TABLE log(id INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
+CREATE TABLE bodies(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE blobs(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
 """
-
-
-class CallStatus(enum.StrEnum):
-    """What became of one attempt of a call; OPEN means that no outcome is known (in flight, or cut off)."""
-
-    OPEN = "open"
-    COMPLETED = "completed"
-    FAILED = "failed"
 
 
 def journal_error(error: Exception, path: Path) -> JournalError:
@@ -98,8 +76,13 @@ def guarded(path: Path) -> Iterator[None]:
         raise journal_error(error, path) from error
 
 
-def connect(path: Path, *, write: bool) -> apsw.Connection:
+def connect(path: Path, *, write: bool, vfs: str | None = None) -> apsw.Connection:
     """Open a connection to an existing journal and check that it is one.
+
+    Args:
+        path: the journal.
+        write: for the writer; otherwise nothing can be changed through it.
+        vfs: the name of SQLite's file layer; the system's unless a test injects faults.
 
     Raises:
         JournalError: no file, no journal, damaged, or written by a newer version.
@@ -109,18 +92,24 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
             f"There is no journal at {path}. Name the directory of an existing run, or start a new one."
         )
     with guarded(path):
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            connection.set_busy_timeout(10_000)
-            _check_identity(connection, path)
-            if write:
-                configure_writer(connection)
-            else:
-                # Not opened read-only: such a connection cannot remove the -wal and -shm files it may create.
-                connection.pragma("query_only", True)
-        except BaseException:
-            connection.close()
-            raise
+        return open_connection(path, write=write, vfs=vfs)
+
+
+def open_connection(path: Path, *, write: bool, vfs: str | None) -> apsw.Connection:
+    """`connect`, with the errors of SQLite as they are."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    try:
+        connection.set_busy_timeout(10_000)
+        _check_identity(connection, path)
+        if write:
+            configure_writer(connection)
+            start_log(connection)
+        else:
+            # Not opened read-only: such a connection cannot remove the -wal and -shm files it may create.
+            connection.pragma("query_only", True)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -128,7 +117,23 @@ def configure_writer(connection: apsw.Connection) -> None:
     """Set what makes a commit durable: the write-ahead log is synced before a commit returns."""
     connection.pragma("synchronous", "FULL")
     connection.pragma("fullfsync", True)  # macOS: through the drive's cache as well
-    connection.pragma("wal_autocheckpoint", 4_000)
+    connection.pragma("wal_autocheckpoint", 0)  # the writer does it, after it has acknowledged
+
+
+def start_log(connection: apsw.Connection) -> None:
+    """Fold the whole write-ahead log into the database, sync that, and begin an empty log.
+
+    What an engine before us could not sync may be in the system's memory and not on the disk, though a later
+    sync says that all is well. A transaction written behind such a hole would be lost with it. So nothing is
+    appended to a log whose end we did not write: its content goes to the database by new writes, which the
+    disk has to confirm.
+
+    Raises:
+        apsw.BusyError: somebody else reads from it, for longer than the busy timeout.
+    """
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+    if busy:
+        raise apsw.BusyError("a reader keeps the write-ahead log from being folded in")
 
 
 def _check_identity(connection: apsw.Connection, path: Path) -> None:
@@ -144,7 +149,7 @@ def _check_identity(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def write_new(path: Path, header: str) -> None:
+def write_new(path: Path, header: bytes) -> None:
     """Write an empty journal: complete under its name or not there at all, whenever the process dies.
 
     The caller holds the lock of `path`.
@@ -171,7 +176,8 @@ def write_new(path: Path, header: str) -> None:
                 configure_writer(connection)
                 with connection:
                     connection.execute(_TABLES)
-                    connection.execute("INSERT INTO meta VALUES ('header', ?)", (header,))
+                    connection.execute("INSERT INTO log VALUES (1, ?)", (encode_head(1, Header()),))
+                    connection.execute("INSERT INTO bodies VALUES (1, ?)", (seal(Table.BODIES, 1, header),))
                     connection.pragma("application_id", APPLICATION_ID)
                     connection.pragma("user_version", VERSION)
             building.rename(path)
