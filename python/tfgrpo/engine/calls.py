@@ -7,7 +7,7 @@ numbered. A call that the journal holds as completed is answered from there and 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NoReturn, TypeVar
 
@@ -31,7 +31,7 @@ from tfgrpo.errors import (
 )
 from tfgrpo.events import CallFinished, Hooks
 from tfgrpo.journal import CallState, CallStatus, Journal, request_digest
-from tfgrpo.models import Model
+from tfgrpo.models import LimitReading, Model
 from tfgrpo.models.pricing import cost
 from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
 
@@ -112,7 +112,17 @@ class Calls:
                 self._drained.set()
         return self._halted
 
-    async def complete(self, key: str, role: Role, request: ModelRequest, *, priority: int = 0) -> ModelReply:
+    async def complete(
+        self,
+        key: str,
+        role: Role,
+        request: ModelRequest,
+        *,
+        priority: int = 0,
+        stream: bool = False,
+        on_launch: Callable[[], None] | None = None,
+        on_first_token: Callable[[], None] | None = None,
+    ) -> ModelReply:
         """Answer a logical call from the journal, or make it, with retries, and journal it.
 
         Args:
@@ -120,6 +130,9 @@ class Calls:
             role: whose model, limits and account.
             request: what is asked; must equal the journaled request of the same key.
             priority: smaller goes first among calls that wait for a slot.
+            stream: let the answer come in pieces, so that its first token is seen early.
+            on_launch: called each time an attempt is really sent.
+            on_first_token: called when the first piece of the answer, or a replayed reply, is there.
 
         Raises:
             ModelError: all attempts failed, or the failure is of a kind that no attempt can mend.
@@ -139,13 +152,16 @@ class Calls:
                     "since. Resume with the configuration the run was started with, or start a new run."
                 )
             if last.reply is not None:
+                if on_first_token is not None:
+                    on_first_token()
                 return last.reply
         attempt = 0 if last is None else last.attempt + 1
         failures = 0
         limited_since: float | None = None
+        watch = Watch(on_launch, on_first_token)
         while True:
             try:
-                return await self._attempt(key, attempt, role, request, priority)
+                return await self._attempt(key, attempt, role, request, priority, watch, stream)
             except ModelError as error:
                 attempt += 1
                 if isinstance(error, RateLimitedError):
@@ -170,12 +186,19 @@ class Calls:
                 await self._pause(failures, error.retry_after)
 
     async def _attempt(
-        self, key: str, attempt: int, role: Role, request: ModelRequest, priority: int
+        self,
+        key: str,
+        attempt: int,
+        role: Role,
+        request: ModelRequest,
+        priority: int,
+        watch: Watch,
+        stream: bool,
     ) -> ModelReply:
         async with self._launch(role, request, priority) as launch:
             await self._journal.intend(key, attempt, role, request)
             try:
-                reply = await self._send(key, role, request)
+                reply = await self._send(key, role, request, watch, stream)
             except ModelError as error:
                 launch.failed(error)
                 fault = fault_of(error, FaultKind.MODEL)
@@ -187,12 +210,14 @@ class Calls:
         self._hooks.emit(CallFinished(key, reply.usage, self.budget.spent))
         return reply
 
-    async def _send(self, key: str, role: Role, request: ModelRequest) -> ModelReply:
+    async def _send(
+        self, key: str, role: Role, request: ModelRequest, watch: Watch, stream: bool
+    ) -> ModelReply:
         """The exchange itself; once the run has to stop it has `DRAIN` seconds left, and its intent stays open."""
         with anyio.CancelScope() as scope:
             self._flying.add(scope)
             try:
-                return await self._models[role].complete(request, key=key)
+                return await self._models[role].complete(request, key=key, observer=watch, stream=stream)
             finally:
                 self._flying.discard(scope)
         raise self.halt(InterruptedRunError("The call was cut off."))  # the scope is only cut off by a halt
@@ -260,6 +285,29 @@ class Calls:
         each = reply.usage.output_tokens / request.n
         mean = self._output_mean.get(role, each)
         self._output_mean[role] = mean + 0.1 * (each - mean)
+
+
+class Watch:
+    """Passes on what a caller wants to know of its attempts."""
+
+    def __init__(
+        self, on_launch: Callable[[], None] | None, on_first_token: Callable[[], None] | None
+    ) -> None:
+        self._on_launch = on_launch
+        self._on_first_token = on_first_token
+
+    def sent(self) -> None:
+        """See `models.Observer`."""
+        if self._on_launch is not None:
+            self._on_launch()
+
+    def answered(self, status: int, readings: Sequence[LimitReading]) -> None:
+        """See `models.Observer`."""
+
+    def first_token(self) -> None:
+        """See `models.Observer`."""
+        if self._on_first_token is not None:
+            self._on_first_token()
 
 
 class Launch:
