@@ -85,6 +85,14 @@ class ModelTimeoutError(ModelError):
     retryable = True
 
 
+class TaskTimeoutError(ModelError):
+    """A rollout had no answer within `limits.task_timeout` seconds of its first call."""
+
+
+class CutOffError(ModelError):
+    """A straggler: its group closed without it (`practice.oversample`). Counts in no statistic."""
+
+
 class RateLimitedError(ModelError):
     """429: the provider asks for a pause. Charged to no retry budget; the whole fan-out pauses."""
 
