@@ -23,6 +23,7 @@ from tfgrpo.engine.evaluate import run_evaluation
 from tfgrpo.engine.header import START, Header, Kind, journal_path, read_header, run_config
 from tfgrpo.engine.practice import practice_tasks, run_practice
 from tfgrpo.engine.providers import Fetching, open_admissions, open_models
+from tfgrpo.engine.sample import sampling
 from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import ConfigError, DataError, RunStoppedError
 from tfgrpo.events import Hook, Hooks, Warned
@@ -260,8 +261,10 @@ async def _open(
             )
         )
     budget = Budget(config.budget, spent, lambda message: hooks.emit(Warned(message)))
-    calls = Calls(journal, models, open_admissions(config.limits, models), budget, config, hooks)
+    admissions = open_admissions(config.limits, models)
+    calls = Calls(journal, models, admissions, budget, config, hooks)
     calls.count_open_intents()
+    await stack.enter_async_context(sampling(hooks, admissions, budget, calls.waits))
     if surroundings.stop is not None:
         surroundings.stop.attach(calls.halt)
     return Context(

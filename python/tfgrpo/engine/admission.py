@@ -8,27 +8,14 @@ which the core wants to be asked again. Nobody polls, and no task of our own has
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
-import msgspec
 
 from tfgrpo import _core
-
-
-class AdmissionState(msgspec.Struct, frozen=True):
-    """Admission at one instant, for progress displays.
-
-    `in_flight` and `waiting` count calls; `paused_until` is the `anyio.current_time()` at which the pause
-    after a 429 ends, while there is one; `binding` names what the head of the queue waits for: "none",
-    "paused", "concurrency", "requests" or "tokens".
-    """
-
-    in_flight: int
-    waiting: int
-    paused_until: float | None
-    binding: str
+from tfgrpo.events import AdmissionState
 
 
 class Lease:
@@ -39,7 +26,7 @@ class Lease:
 
     def __init__(self) -> None:
         self._tokens: int | None = None
-        self._limited = False
+        self.limited = False
         self._retry_after: float | None = None
 
     def settle(self, tokens: int) -> None:
@@ -52,11 +39,11 @@ class Lease:
         Calls that were in flight when a pause began and fail the same way lengthen it only by what their own
         `retry_after` says.
         """
-        self._limited, self._retry_after = True, retry_after
+        self.limited, self._retry_after = True, retry_after
 
     def give_back(self, core: _core.Admission, ticket: int, now: float) -> None:
         """Tells the core how the call ended."""
-        if self._limited:
+        if self.limited:
             core.release_rate_limited(ticket, now, self._retry_after)
         else:
             core.release(ticket, now, self._tokens)
@@ -96,6 +83,10 @@ class Admission:
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
         )
+        self._places = concurrency
+        self._per_second = None if requests_per_minute is None else requests_per_minute / 60
+        self._started: Counter[int] = Counter()  # calls by whole second, the last ten of them
+        self._limited = 0
         self._waiters: dict[int, _Waiter] = {}
         self._wake: float | None = None
         self._keeper: int | None = None
@@ -118,12 +109,20 @@ class Admission:
         try:
             yield lease
         finally:
+            self._limited += lease.limited
             lease.give_back(self._core, ticket, anyio.current_time())
             self._grant()
 
     def snapshot(self) -> AdmissionState:
         """The state now."""
-        return AdmissionState(*self._core.snapshot(anyio.current_time()))
+        now = anyio.current_time()
+        in_flight, waiting, paused_until, binding = self._core.snapshot(now)
+        recent = [count for second, count in self._started.items() if now - 10 <= second < now // 1]
+        permitted = self._per_second if binding == "requests" else None
+        achieved = sum(recent) / max(len(recent), 1)
+        return AdmissionState(
+            in_flight, waiting, paused_until, binding, self._places, permitted, achieved, self._limited
+        )
 
     async def _admitted(self, priority: int, tokens: int) -> int:
         """Queues, waits, and returns the ticket once it is granted."""
@@ -157,7 +156,12 @@ class Admission:
 
     def _grant(self) -> None:
         """Lets go who may, and sees that somebody wakes when the core wants to be asked again."""
-        granted, self._wake = self._core.poll(anyio.current_time())
+        now = anyio.current_time()
+        granted, self._wake = self._core.poll(now)
+        if granted:
+            self._started[int(now)] += len(granted)
+            while len(self._started) > 12:
+                del self._started[min(self._started)]
         for ticket in granted:
             waiter = self._waiters.pop(ticket)
             waiter.granted = True

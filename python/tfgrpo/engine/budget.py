@@ -27,6 +27,7 @@ class Budget:
         self._warned = False
         self._reserved = Usage()
         self._settled = anyio.Event()
+        self.waiting = 0
 
     async def reserve(self, estimate: Usage) -> None:
         """Set an estimate aside; waits while only calls in flight stand between it and the budget.
@@ -43,7 +44,11 @@ class Budget:
                     "raise the budget and go on, for example: tfgrpo resume RUN --set budget.usd=10 "
                     "(or budget.tokens)."
                 )
-            await self._settled.wait()
+            self.waiting += 1
+            try:
+                await self._settled.wait()
+            finally:
+                self.waiting -= 1
         self._reserved = self._reserved + estimate
 
     def settle(self, estimate: Usage, actual: Usage) -> None:

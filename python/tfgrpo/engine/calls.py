@@ -82,6 +82,11 @@ class Calls:
         self._waiting: set[anyio.CancelScope] = set()
         self._flying: set[anyio.CancelScope] = set()
         self._drained = anyio.Event()
+        self._backing_off = 0
+
+    def waits(self) -> dict[str, int]:
+        """How many calls wait for something else than an admission, by what for."""
+        return {"budget": self.budget.waiting, "retry": self._backing_off}
 
     def count_open_intents(self) -> None:
         """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
@@ -247,7 +252,11 @@ class Calls:
         """Back off outside the slot: full jitter, never less than what the provider asked for."""
         longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0**failures)
         seconds = max(floor or 0.0, self._jitter.uniform(0, longest))
-        await self._unless_halted(lambda: anyio.sleep(seconds))
+        self._backing_off += 1
+        try:
+            await self._unless_halted(lambda: anyio.sleep(seconds))
+        finally:
+            self._backing_off -= 1
 
     def _estimate(self, role: Role, request: ModelRequest) -> Usage:
         """What a call may cost: prompt length over four, and the mean output of its role so far, n times."""
