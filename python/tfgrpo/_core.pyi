@@ -236,8 +236,10 @@ class Admission:
     def snapshot(
         self, now: float
     ) -> tuple[int, int, float | None, str, int | None, float | None, float, int]:
-        """In flight, waiting, end of the pause after a 429, what the head of the queue waits for, the places there
-        are, calls a second permitted, calls a second sent over the last ten seconds, 429s so far.
+        """The state now.
+
+        In flight, waiting, end of the pause after a 429, what the head of the queue waits for, the places there are,
+        calls a second permitted, calls a second sent over the last ten seconds, 429s so far.
 
         The fourth is one of "none", "provider cut", "concurrency", "requests", "tokens", "input tokens",
         "output tokens", "ramp", "hidden limit".

@@ -12,37 +12,11 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from tfgrpo import _core
+from tfgrpo.events import AdmissionState
 from tfgrpo.models import LimitReading
 
 _KINDS = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3}
-
-
-class AdmissionState(msgspec.Struct, frozen=True):
-    """Admission at one instant, for progress displays.
-
-    Attributes:
-        in_flight: calls under way.
-        waiting: calls in the queue.
-        paused_until: the event loop's time at which the pause after a 429 ends, while there is one.
-        binding: what the head of the queue waits for: "none", "provider cut", "concurrency", "requests", "tokens",
-            "input tokens", "output tokens", "ramp" (nothing is known of the provider yet) or "hidden limit".
-        places: calls that may be in flight now; None is unbounded.
-        permitted: calls a second that the rates permit; None is unbounded.
-        achieved: calls a second, over the last ten seconds.
-        limited: 429s so far.
-    """
-
-    in_flight: int
-    waiting: int
-    paused_until: float | None
-    binding: str
-    places: int | None = None
-    permitted: float | None = None
-    achieved: float = 0.0
-    limited: int = 0
 
 
 class Lease:

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 import anyio
 
 from tfgrpo.config import Config
-from tfgrpo.engine.admission import Admission, AdmissionState, Lease
+from tfgrpo.engine.admission import Admission, Lease
 from tfgrpo.engine.budget import Budget
 from tfgrpo.engine.upstream import Upstream
 from tfgrpo.errors import (
@@ -86,6 +86,7 @@ class Calls:
         self._waiting: set[anyio.CancelScope] = set()
         self._flying: set[anyio.CancelScope] = set()
         self._drained = anyio.Event()
+        self._backing_off = self._waiting_for_disk = 0
 
     def count_open_intents(self) -> None:
         """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
@@ -101,9 +102,9 @@ class Calls:
         """How many answers one request of this role may ask for; None where there is no known bound."""
         return self._upstreams[role].model.group_limit
 
-    def states(self) -> dict[str, AdmissionState]:
-        """The admission of each model now, by the model's name, for progress displays."""
-        return {upstream.label: upstream.admission.snapshot() for upstream in self._upstreams.values()}
+    def waits(self) -> dict[str, int]:
+        """How many calls wait for something else than an admission, by what for."""
+        return {"budget": self.budget.waiting, "disk": self._waiting_for_disk, "retry": self._backing_off}
 
     def halt(self, reason: TfgrpoError) -> RunStoppedError:
         """Launch nothing more; calls in flight may finish and are kept; then every caller gets the error.
@@ -220,7 +221,7 @@ class Calls:
             await self._stop(self._halted.reason)
         upstream = self._upstreams[role]
         if self._journal.stalled is not None:
-            await self._unless_halted(self._journal.ready)
+            await self._ready()
         expected = upstream.expected(role, request)
         lease = upstream.admission.slot(
             priority=priority,
@@ -320,7 +321,22 @@ class Calls:
             upstream.check_idle()
             await allowance.take()
 
-        await self._unless_halted(wait)
+        self._backing_off += 1
+        try:
+            await self._unless_halted(wait)
+        finally:
+            self._backing_off -= 1
+
+    async def _ready(self) -> None:
+        """The disk is full, or refused: nothing is launched before it is well again."""
+        self._waiting_for_disk += 1
+        try:
+            await self._unless_halted(self._journal.ready)
+        except JournalError as error:
+            self.halt(error)
+            raise
+        finally:
+            self._waiting_for_disk -= 1
 
 
 def fault_of(error: TfgrpoError, kind: FaultKind) -> Fault:

@@ -82,10 +82,10 @@ _SHARED: weakref.WeakKeyDictionary[
 
 
 def open_admissions(limits: LimitsSection, models: Mapping[Role, Model]) -> dict[Role, Admission]:
-    """One admission per provider, key and model, in the whole process: what the provider permits holds for all of
-    them together. Runs with the same limits share theirs, and take turns.
+    """One admission per provider, key and model in the whole process: they share what is permitted.
 
-    A model that does not say which provider it calls (`admission_key`) is taken for a provider of its own.
+    Runs with the same limits share theirs, and take turns. A model that does not say which provider it calls
+    (`admission_key`) is taken for a provider of its own.
     """
     opened: dict[Role, Admission] = {}
     here = _SHARED.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())

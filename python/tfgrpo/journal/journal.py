@@ -212,6 +212,11 @@ class Journal:
             reader.close()
             raise
 
+    @property
+    def stalled(self) -> str | None:
+        """Why no intent is accepted just now, or None: see `ready`."""
+        return self._writer.stalled
+
     async def ready(self) -> None:
         """Wait while no intent is accepted: the disk is full, or refused and is being verified.
 
