@@ -7,6 +7,7 @@ numbered. A call that the journal holds as completed is answered from there and 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NoReturn, TypeVar
@@ -82,11 +83,12 @@ class Calls:
         self._waiting: set[anyio.CancelScope] = set()
         self._flying: set[anyio.CancelScope] = set()
         self._drained = anyio.Event()
-        self._backing_off = 0
+        self._backing_off: Counter[str] = Counter()
 
     def waits(self) -> dict[str, int]:
         """How many calls wait for something else than an admission, by what for."""
-        return {"budget": self.budget.waiting, "retry": self._backing_off}
+        retries = {f"retry: {kind}": count for kind, count in self._backing_off.items()}
+        return {"budget": self.budget.waiting} | retries
 
     def count_open_intents(self) -> None:
         """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
@@ -172,7 +174,7 @@ class Calls:
                     raise
                 if (error.retry_after or 0.0) > PATIENCE:
                     await self._stop(error)
-                await self._pause(failures, error.retry_after)
+                await self._pause(failures, error)
 
     async def _attempt(
         self, key: str, attempt: int, role: Role, request: ModelRequest, priority: int
@@ -248,15 +250,15 @@ class Calls:
             await self._drained.wait()
         raise stopped
 
-    async def _pause(self, failures: int, floor: float | None) -> None:
+    async def _pause(self, failures: int, error: ModelError) -> None:
         """Back off outside the slot: full jitter, never less than what the provider asked for."""
         longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0**failures)
-        seconds = max(floor or 0.0, self._jitter.uniform(0, longest))
-        self._backing_off += 1
+        seconds = max(error.retry_after or 0.0, self._jitter.uniform(0, longest))
+        self._backing_off[error.kind] += 1
         try:
             await self._unless_halted(lambda: anyio.sleep(seconds))
         finally:
-            self._backing_off -= 1
+            self._backing_off[error.kind] -= 1
 
     def _estimate(self, role: Role, request: ModelRequest) -> Usage:
         """What a call may cost: prompt length over four, and the mean output of its role so far, n times."""
