@@ -13,7 +13,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from tfgrpo.config import Config
+from tfgrpo.config import Config, api_key
 from tfgrpo.distill import Asker, Prompts
 from tfgrpo.engine.budget import Budget
 from tfgrpo.engine.calls import Calls
@@ -238,7 +238,11 @@ class _Inputs:
 
 
 async def _start(inputs: _Inputs, run_dir: str | Path | None, surroundings: _Surroundings) -> Run:
-    build_verifier(inputs.config.verifier)  # a wrong verifier.function is told before anything is created
+    # A wrong verifier.function and a missing key are told before anything is created.
+    build_verifier(inputs.config.verifier)
+    if surroundings.models is None:
+        for role in Role:
+            api_key(inputs.config.model.role(role))
     name = inputs.config.run.name
     directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{name}-{secrets.token_hex(3)}"
     if (directory / "journal.db").exists():
@@ -330,15 +334,17 @@ def start_notes(
             estimate(config, inputs.drawn(), inputs.held_out.tasks, inputs.prompts, library=inputs.library)
         )
     seconds = seconds_a_call(journal.reader)
-    told: dict[int, None] = {}
-    for role in (Role.ROLLOUT, Role.DISTILLER):
-        if id(models[role]) in told or (role is Role.DISTILLER and inputs.kind == "evaluation"):
+    told: dict[str, list[str]] = {}
+    seen: set[int] = set()
+    for role in (Role.ROLLOUT,) if inputs.kind == "evaluation" else (Role.ROLLOUT, Role.DISTILLER):
+        if id(models[role]) in seen:
             continue
-        told[id(models[role])] = None
+        seen.add(id(models[role]))
         call = CallSize(seconds.get(role), *(tokens if role is Role.ROLLOUT else (None, None)))
         slots = models[role].group_limit if config.model.role(role).local else None
-        name = "" if len(told) == 1 and models[Role.DISTILLER] is models[Role.ROLLOUT] else f"{role.value}: "
-        yield Noted(name + which_binds(limits, call, slots))
+        told.setdefault(which_binds(limits, call, slots), []).append(role.value)
+    for said, roles in told.items():
+        yield Noted(said if len(seen) == 1 else f"{' and '.join(roles)}: {said}")
 
 
 def write_report(run_dir: str | Path) -> Run:

@@ -135,6 +135,22 @@ def test_every_binding_limit_is_named(binding: str, words: str) -> None:
     assert "wait" not in shown([PhaseStarted("baseline", 1, 2), sampled(rollout=idle)], 10.0)
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("budget", "2 wait for the budget"),
+        ("journal", "2 wait for the journal"),
+        ("disk full", "2 wait: the disk is full"),
+        ("retry", "2 back off before a retry"),
+        ("retry: ConnectError", "2 back off: no connection"),
+        ("retry: NewError", "2 back off: NewError"),
+        ("the moon", "2 wait for the moon"),
+    ],
+)
+def test_every_other_reason_to_wait_is_named(reason: str, words: str) -> None:
+    assert words in shown([PhaseStarted("baseline", 1, 2), sampled({reason: 2})], 10.0)
+
+
 def test_an_idle_provider_is_left_out_and_one_alone_is_not_named() -> None:
     start = PhaseStarted("baseline", 1, 2)
     text = shown([start, sampled(rollout=BUSY, judge=AdmissionState(0, 0))], 10.0)

@@ -13,13 +13,13 @@ from tfgrpo.engine.estimate import Estimate, Line
 from tfgrpo.engine.guesses import Range
 from tfgrpo.observe.line import short, span
 
-HEADINGS = ("calls", "tokens in", "cached", "tokens out", "US $")
+HEADINGS = ("calls", "input", "cached", "output", "US $")
 
 
 def show(estimate: Estimate, console: Console) -> None:
     """Print an estimate; reads well from 60 columns up."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
-    table.add_column("")
+    table.add_column("in tokens", no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     total = estimate.total
@@ -52,7 +52,10 @@ def _number(value: float) -> str:
 
 
 def _money(usd: Range | None, end: str, places: int) -> str:
-    return "–" if usd is None else f"{getattr(usd, end):,.{places}f}"
+    if usd is None:
+        return "–"
+    value: float = getattr(usd, end)
+    return short(value) if value >= 1_000_000 else f"{value:,.{0 if value >= 10_000 else places}f}"
 
 
 def _facts(estimate: Estimate) -> Iterator[str]:

@@ -164,7 +164,7 @@ def _tokens(key: str, call: CallSize) -> float | None:
 def _when(places: int, rate: float, seconds: float | None) -> str:
     """Whether a rate binds before the places do, or for how fast calls it would."""
     if seconds is None:
-        return f"binds while a call takes less than {_seconds(places / rate)}, limits.concurrency above that"
+        return f"binds for calls of less than {_seconds(places / rate)}"
     return "binds first" if rate < places / seconds else "is not reached: limits.concurrency binds first"
 
 

@@ -77,6 +77,7 @@ class Forecast:
         self._config, self._practice, self._held_out = config, practice, held_out
         self._prompts, self._library, self._guesses, self._counts = prompts, library, guesses, counts
         self._sums: dict[str, Sum] = defaultdict(Sum)
+        self._counted: dict[str, float] = {}  # every step asks for the same prompts again
         self._lesson = filler(round(config.distill.experience_words * WORDS_USED))
         self._entry_line = f"[E12] {self._lesson}\n"
         lines = [f"[E12] {text}\n" for text in guesses.experiences] or [self._entry_line]
@@ -118,9 +119,10 @@ class Forecast:
             self._propose(lessons, entries)
             self._consolidate(lessons, entries)
             if gain:
-                arms = 2 if practice.consolidate == "none" else 3
-                blocks = Range(0, arms * (lessons.middle >= 1), arms)
-                blocks = blocks * min(practice.gate_tasks, len(self._practice))
+                settled = practice.consolidate != "none"
+                arms = 2 + settled
+                likely = 2 * _chance(lessons.middle, 1) + settled * _chance(lessons.middle, 2)
+                blocks = Range(0, likely, arms) * min(practice.gate_tasks, len(self._practice))
                 # One of the libraries tried is the old one.
                 mean = entries * (1 / arms) + learned * (1 - 1 / arms)
                 self._rollouts("gate", blocks, practice.gate_samples, self._practice, mean)
@@ -185,7 +187,7 @@ class Forecast:
             longest = self._config.distill.max_tokens
             output = (output * lessons * self._guesses.kept[0]).most(longest)
             output = Range(output.low, output.middle, longest)
-        calls = Range(0, lessons.middle > 1, 1)
+        calls = Range(0, _chance(lessons.middle, 2), 1)
         self._distil("consolidate", calls, prompt + self._in_words(Role.DISTILLER, schema), output=output)
 
     def _summarized(self) -> Range:
@@ -241,11 +243,13 @@ class Forecast:
     def _prompt(self, tasks: Sequence[Task], entries: Range) -> tuple[Range, Range]:
         """Tokens of a rollout's prompt, and how many of them begin every task's."""
         system = self._config.agent.system
-        bare = PromptAssembler(ExperienceLibrary.empty(), system=system)
-        count = self._counts[Role.ROLLOUT]
-        asked = _mean([count(bare.messages(task)) for task in _spread(tasks)])
+        key = "practice" if tasks is self._practice else "held out"
+        if key not in self._counted:
+            bare = PromptAssembler(ExperienceLibrary.empty(), system=system)
+            count = self._counts[Role.ROLLOUT]
+            self._counted[key] = _mean([count(bare.messages(task)) for task in _spread(tasks)])
         prior = self._prior(entries)
-        prompt = flat(asked) + prior
+        prompt = flat(self._counted[key]) + prior
         if (schema := self._config.agent.response_schema) is not None:
             prompt += self._in_words(Role.ROLLOUT, schema)
         return prompt, prior + flat(self._text_tokens(Role.ROLLOUT, system))
@@ -266,6 +270,9 @@ class Forecast:
 
     def _asked(self, name: str, tasks: Sequence[Task] = (), **values: object) -> float:
         """Mean tokens of one of the distiller's prompts over tasks, or of one in which no task stands."""
+        key = f"{name} {len(tasks)} {values}"
+        if (known := self._counted.get(key)) is not None:
+            return known
         practice, distill = self._config.practice, self._config.distill
         values |= {
             "objective": practice.learning_objective,
@@ -278,7 +285,8 @@ class Forecast:
             shown = practice.ground_truth
             own = [{"task": task.input, "truth": task.truth if shown else None} for task in tasks]
         count = self._counts[Role.DISTILLER]
-        return _mean([count(self._prompts.render(name, **values, **more)) for more in own])
+        self._counted[key] = _mean([count(self._prompts.render(name, **values, **more)) for more in own])
+        return self._counted[key]
 
     def _in_words(self, role: Role, schema: Mapping[str, object]) -> Range:
         """Tokens of a JSON schema that stands in the prompt: certainly, perhaps, or not."""
@@ -288,13 +296,25 @@ class Forecast:
 
     def _text_tokens(self, role: Role, text: str) -> float:
         """Tokens that a text adds to a message."""
-        count = self._counts[role]
+        key = f"{role} {text}"
+        if key not in self._counted:
+            self._counted[key] = self._added(self._counts[role], text)
+        return self._counted[key]
+
+    @staticmethod
+    def _added(count: Count, text: str) -> float:
         return count([Message("user", f"word {text}")]) - count([Message("user", "word")])
 
 
 def filler(words: int) -> str:
     """A text of so many words, each of them one token."""
     return " ".join(["word"] * words)
+
+
+def _chance(mean: float, least: int) -> float:
+    """The chance that there are at least one or two lessons where so many are expected (by Poisson)."""
+    none = math.exp(-mean)
+    return 1 - none * (1 if least == 1 else 1 + mean)
 
 
 def _cached(tokens: Range) -> Range:

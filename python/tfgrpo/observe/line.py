@@ -29,6 +29,11 @@ BINDING = {
 WAITS = {
     "budget": "wait for the budget",
     "retry": "back off before a retry",
+    "retry: ConnectError": "back off: no connection",
+    "retry: ConnectionLostError": "back off: the connection broke",
+    "retry: ModelTimeoutError": "back off: no answer in time",
+    "retry: ServerError": "back off: the server failed",
+    "retry: MalformedReplyError": "back off: an unusable reply",
     "journal": "wait for the journal",
     "disk full": "wait: the disk is full",
 }
@@ -52,11 +57,13 @@ def admission_pieces(state: AdmissionState, at: float) -> list[Piece]:
 
 def wait_pieces(sampled: Sampled) -> list[Piece]:
     """How many calls wait for what else."""
-    return [
-        (f"{count:,} {WAITS.get(reason, f'wait for {reason}')}", TROUBLE if reason == "disk full" else BINDS)
-        for reason, count in sampled.waits.items()
-        if count
-    ]
+    pieces = []
+    for reason, count in sampled.waits.items():
+        kind = reason.removeprefix("retry: ")
+        other = f"back off: {kind}" if kind != reason else f"wait for {reason}"
+        style = TROUBLE if reason == "disk full" else BINDS
+        pieces.append((f"{count:,} {WAITS.get(reason, other)}", style))
+    return pieces
 
 
 def account_pieces(usage: Usage, budget: float | None) -> list[Piece]:

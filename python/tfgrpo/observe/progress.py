@@ -6,6 +6,7 @@ not grow with the number of calls.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -112,8 +113,11 @@ class Progress:
             handler(event)
 
     def say(self, text: str) -> None:
-        """One line above the live line, or just one line; a log gets it unbroken."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=not self._terminal)
+        """One line above the live line, or just one line; a log gets it unbroken, a terminal indented."""
+        if self._terminal:
+            margin = " " * (len(text) - len(text.lstrip()) + 2)
+            text = textwrap.fill(text, self._console.width, subsequent_indent=margin, break_on_hyphens=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     # --- once a call, a rollout, a group: count ----------------------------------------------------------
 

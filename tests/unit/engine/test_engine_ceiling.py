@@ -35,10 +35,7 @@ from tfgrpo.testing.scripts import practice_script
         (
             {"requests_per_minute": 1200},
             CallSize(),
-            (
-                "limits.requests_per_minute = 1,200 permits 20 calls/s and binds while a call takes less than 3.2 s, "
-                "limits.concurrency above that."
-            ),
+            ("limits.requests_per_minute = 1,200 permits 20 calls/s and binds for calls of less than 3.2 s."),
         ),
         (
             {"requests_per_minute": 1200},
@@ -57,8 +54,8 @@ from tfgrpo.testing.scripts import practice_script
             {"requests_per_minute": 1200, "tokens_per_minute": 100_000},
             CallSize(None, 400, 120),
             (
-                "limits.tokens_per_minute = 100,000 permits 3.2 calls/s of about 520 tokens and binds while a call "
-                "takes less than 20 s, limits.concurrency above that."
+                "limits.tokens_per_minute = 100,000 permits 3.2 calls/s of about 520 tokens "
+                "and binds for calls of less than 20 s."
             ),
         ),
         (
@@ -143,7 +140,10 @@ def test_a_run_says_it_at_the_start_and_knows_the_seconds_when_resumed(tmp_path:
     clock.run(first)
     notes = [event.message for event in told if isinstance(event, Noted)]
     assert len(notes) == 1
-    assert "limits.requests_per_minute = 6,000 permits 100 calls/s and binds while" in notes[0]
+    assert (
+        "limits.requests_per_minute = 6,000 permits 100 calls/s and binds for calls of less than 0.16 s."
+        in notes[0]
+    )
     assert not any(isinstance(event, Warned) for event in told)
     clock.run(again)
     assert " a call that is " in next(event.message for event in told if isinstance(event, Noted))
