@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
@@ -17,6 +17,12 @@ APPLICATION_ID = int.from_bytes(b"tfgj")
 
 #: Raised with every change of the tables or of the encodings. A newer file is refused, never guessed at.
 VERSION = 2
+
+#: Bytes of a page. SQLite's own default today; `salvage` reads pages by itself and has to know.
+PAGE = 4096
+
+#: Row numbers and sealed values.
+Rows = Sequence[tuple[int, bytes]]
 
 # Rows are only ever added, and each table is found by row number alone: what opening needs of them is in
 # `log`, whose rows are small. See rows.py for what they hold.
@@ -52,7 +58,8 @@ def journal_error(error: Exception, path: Path) -> JournalError:
         case apsw.CorruptError() | apsw.NotADBError() | apsw.SQLError() | ValueError():
             return JournalError(
                 f"The journal {path} is damaged, or is no journal of this version of tfgrpo ({detail}). "
-                "Restore the file from a copy, or start a new run."
+                "Restore the file from a copy, recover what is sound with `tfgrpo.journal.salvage`, or start a "
+                "new run."
             )
         case _:
             return JournalError(
@@ -149,10 +156,21 @@ def _check_identity(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def write_new(path: Path, header: bytes) -> None:
-    """Write an empty journal: complete under its name or not there at all, whenever the process dies.
+def header_rows(header: bytes) -> tuple[Rows, Rows]:
+    """The first row of a journal and its body."""
+    return [(1, encode_head(1, Header()))], [(1, seal(Table.BODIES, 1, header))]
+
+
+def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = ()) -> None:
+    """Write a new journal: complete under its name or not there at all, whenever the process dies.
 
     The caller holds the lock of `path`.
+
+    Args:
+        path: the journal.
+        log: its first rows, sealed.
+        bodies: their bodies.
+        blobs: the messages they refer to.
 
     Raises:
         JournalError: the file exists or cannot be written.
@@ -167,6 +185,7 @@ def write_new(path: Path, header: bytes) -> None:
         try:
             building.unlink(missing_ok=True)
             with contextlib.closing(apsw.Connection(str(building))) as connection:
+                connection.pragma("page_size", PAGE)
                 mode = connection.pragma("journal_mode", "wal")
                 if mode != "wal":
                     raise JournalError(
@@ -176,8 +195,9 @@ def write_new(path: Path, header: bytes) -> None:
                 configure_writer(connection)
                 with connection:
                     connection.execute(_TABLES)
-                    connection.execute("INSERT INTO log VALUES (1, ?)", (encode_head(1, Header()),))
-                    connection.execute("INSERT INTO bodies VALUES (1, ?)", (seal(Table.BODIES, 1, header),))
+                    connection.executemany("INSERT INTO log VALUES (?, ?)", log)
+                    connection.executemany("INSERT INTO bodies VALUES (?, ?)", bodies)
+                    connection.executemany("INSERT INTO blobs VALUES (?, ?)", blobs)
                     connection.pragma("application_id", APPLICATION_ID)
                     connection.pragma("user_version", VERSION)
             building.rename(path)
