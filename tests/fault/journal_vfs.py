@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import apsw
+
+from tfgrpo.journal.schema import Files, renew_log
 
 _numbers = itertools.count()
 
@@ -32,6 +33,17 @@ class RecordingVFS(apsw.VFS):
         self.record = record
         self.before: Callable[[str, str], None] = lambda kind, name: None
         super().__init__(self.name, base="")
+
+    @property
+    def files(self) -> Files:
+        """For the `files` of a `Disk`."""
+        return Files(self.name, self._renew_log)
+
+    def _renew_log(self, path: Path) -> None:
+        if path.is_file() and (data := path.read_bytes()):
+            self.note("write", path.name, 0, data)
+            self.note("sync", path.name)
+        renew_log(path)
 
     def note(self, kind: str, name: str, place: int = 0, data: bytes = b"") -> None:
         self.before(kind, name)
@@ -83,6 +95,3 @@ def full_error() -> Exception:
     error = apsw.FullError("injected: no space left")
     error.extendedresult = apsw.SQLITE_FULL
     return error
-
-
-ENOSPC = errno.ENOSPC

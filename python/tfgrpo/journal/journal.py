@@ -108,7 +108,7 @@ class Journal:
         last_blob = reader.last_blob()
         self._contents = Contents(last_blob)
         self._writer = Writer(
-            connect(self._path, write=True, vfs=disk.vfs),
+            connect(self._path, write=True, files=disk.files),
             self._path,
             disk,
             self._last_row,
@@ -205,7 +205,7 @@ class Journal:
         on_trouble: OnTrouble | None,
         disk: Disk,
     ) -> Journal:
-        reader = JournalReader(path, vfs=disk.vfs)
+        reader = JournalReader(path, _files=disk.files)
         try:
             return cls(lock, reader, clock, on_trouble, disk)
         except BaseException:

@@ -11,7 +11,7 @@ import msgspec
 from tfgrpo.errors import JournalError
 from tfgrpo.journal.codec import unfold
 from tfgrpo.journal.rows import CallStatus, Head, Intent, Outcome, Record, Table, Unpacker, decode_head
-from tfgrpo.journal.schema import connect, guarded, journal_error
+from tfgrpo.journal.schema import SYSTEM, Files, connect, guarded, journal_error
 from tfgrpo.types import Fault, Message, ModelReply, ModelRequest, Role, Struct, Usage
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -100,16 +100,15 @@ class JournalReader:
 
     Args:
         path: the journal file.
-        vfs: SQLite's file layer, for tests.
 
     Raises:
         JournalError: from every method: the file is missing, damaged, closed, or of another version.
     """
 
-    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, *, _files: Files = SYSTEM) -> None:
         self.path = path
         self._unpacker = Unpacker()
-        self._connection = connect(path, write=False, vfs=vfs)
+        self._connection = connect(path, write=False, files=_files)
         self.totals = Totals()
         self._directory = _Directory()
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
@@ -79,17 +80,54 @@ def guarded(path: Path) -> Iterator[None]:
     """Convert what SQLite and the decoders raise about the file into JournalError."""
     try:
         yield
-    except (apsw.Error, ValueError) as error:
+    except (apsw.Error, ValueError, OSError) as error:
         raise journal_error(error, path) from error
 
 
-def connect(path: Path, *, write: bool, vfs: str | None = None) -> apsw.Connection:
+def renew_log(path: Path) -> None:
+    """Write a write-ahead log once more as it is, and sync it.
+
+    What an engine before us failed to sync is in the system's memory, which takes it for written, and may not
+    be on the disk, though a later sync says that all is well. What is written anew the disk has to confirm.
+
+    Args:
+        path: the log; it need not exist.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with path.open("r+b", buffering=0) as file:
+        while data := file.read(1 << 20):
+            file.seek(-len(data), os.SEEK_CUR)
+            file.write(data)
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """How the file is reached; the defaults are for use, others for tests.
+
+    Attributes:
+        vfs: the name of SQLite's file layer; None for the system's.
+        renew_log: see there.
+    """
+
+    vfs: str | None = None
+    renew_log: Callable[[Path], None] = renew_log
+
+
+SYSTEM = Files()
+
+
+def connect(path: Path, *, write: bool, files: Files = SYSTEM) -> apsw.Connection:
     """Open a connection to an existing journal and check that it is one.
 
     Args:
         path: the journal.
-        write: for the writer; otherwise nothing can be changed through it.
-        vfs: the name of SQLite's file layer; the system's unless a test injects faults.
+        write: for the writer, which holds the lock; otherwise nothing can be changed through it.
+        files: how to reach it.
 
     Raises:
         JournalError: no file, no journal, damaged, or written by a newer version.
@@ -99,18 +137,29 @@ def connect(path: Path, *, write: bool, vfs: str | None = None) -> apsw.Connecti
             f"There is no journal at {path}. Name the directory of an existing run, or start a new one."
         )
     with guarded(path):
-        return open_connection(path, write=write, vfs=vfs)
+        return open_connection(path, write=write, files=files)
 
 
-def open_connection(path: Path, *, write: bool, vfs: str | None) -> apsw.Connection:
-    """`connect`, with the errors of SQLite as they are."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+def open_connection(path: Path, *, write: bool, files: Files) -> apsw.Connection:
+    """`connect`, with the errors of SQLite and the system as they are.
+
+    For writing, the whole write-ahead log is folded into the database and begun anew: nothing is appended to a
+    log whose end we did not write.
+
+    Raises:
+        apsw.BusyError: somebody else reads from the log, for longer than the busy timeout.
+    """
+    if write:
+        files.renew_log(path.with_name(path.name + "-wal"))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=files.vfs)
     try:
         connection.set_busy_timeout(10_000)
         _check_identity(connection, path)
         if write:
             configure_writer(connection)
-            start_log(connection)
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+            if busy:
+                raise apsw.BusyError("a reader keeps the write-ahead log from being folded in")
         else:
             # Not opened read-only: such a connection cannot remove the -wal and -shm files it may create.
             connection.pragma("query_only", True)
@@ -125,22 +174,6 @@ def configure_writer(connection: apsw.Connection) -> None:
     connection.pragma("synchronous", "FULL")
     connection.pragma("fullfsync", True)  # macOS: through the drive's cache as well
     connection.pragma("wal_autocheckpoint", 0)  # the writer does it, after it has acknowledged
-
-
-def start_log(connection: apsw.Connection) -> None:
-    """Fold the whole write-ahead log into the database, sync that, and begin an empty log.
-
-    What an engine before us could not sync may be in the system's memory and not on the disk, though a later
-    sync says that all is well. A transaction written behind such a hole would be lost with it. So nothing is
-    appended to a log whose end we did not write: its content goes to the database by new writes, which the
-    disk has to confirm.
-
-    Raises:
-        apsw.BusyError: somebody else reads from it, for longer than the busy timeout.
-    """
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
-    if busy:
-        raise apsw.BusyError("a reader keeps the write-ahead log from being folded in")
 
 
 def _check_identity(connection: apsw.Connection, path: Path) -> None:
