@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from tfgrpo.journal.rows import Table, Unpacker, decode_head
-from tfgrpo.journal.schema import open_connection
+from tfgrpo.journal.schema import SYSTEM, Files, open_connection
 
 
 def free_bytes(directory: Path) -> int:
@@ -31,7 +31,7 @@ class Disk:
     """How a journal deals with its disk; the defaults are for use, others for tests.
 
     Attributes:
-        vfs: the name of SQLite's file layer; None for the system's.
+        files: how the journal is reached.
         free: tells the free bytes of a directory.
         reserve: free bytes below which nothing is launched, beside what the calls in flight may need. The
             write-ahead log grows to 16 MB before it is folded into the database, which grows as well.
@@ -39,7 +39,7 @@ class Disk:
         full_pause: seconds between two looks at a full disk.
     """
 
-    vfs: str | None = None
+    files: Files = SYSTEM
     free: Callable[[Path], int] = free_bytes
     reserve: int = 40 << 20
     pauses: tuple[float, ...] = (0.0, 0.1, 0.5, 1.5)
@@ -77,8 +77,8 @@ def trouble_of(error: Exception, connection: apsw.Connection, disk: Disk, path: 
 def reopen(path: Path, disk: Disk, acknowledged: int, blobs: int) -> apsw.Connection:
     """Open the journal again after an I/O error, and prove that all acknowledged rows are on the disk.
 
-    A failed sync leaves pages that the system takes for clean and that are not on the disk. Opening for
-    writing therefore writes all content of the log to the database and has that synced (`start_log`); then
+    A failed sync leaves pages that the system takes for written and that are not on the disk. Opening for
+    writing therefore writes the log anew and folds it into the database, with syncs that have to succeed; then
     the rows of the last commits are read back and their seals verified.
 
     Args:
@@ -92,7 +92,7 @@ def reopen(path: Path, disk: Disk, acknowledged: int, blobs: int) -> apsw.Connec
         JournalError: it is no journal any more.
         ValueError: something that was acknowledged is missing or damaged.
     """
-    connection = open_connection(path, write=True, vfs=disk.vfs)
+    connection = open_connection(path, write=True, files=disk.files)
     try:
         _verify(connection, acknowledged, blobs)
     except BaseException:

@@ -18,7 +18,7 @@ from tfgrpo.journal.contents import Contents
 from tfgrpo.journal.disk import Disk
 from tfgrpo.journal.reader import JournalReader
 from tfgrpo.journal.rows import CallStatus, Intent, Outcome, Record, encode_head
-from tfgrpo.journal.schema import EngineLock, connect, write_new
+from tfgrpo.journal.schema import EngineLock, connect, header_rows, write_new
 from tfgrpo.journal.writer import Job, Writer
 from tfgrpo.types import Fault, ModelReply, ModelRequest, Role, Struct, Usage
 
@@ -108,7 +108,7 @@ class Journal:
         last_blob = reader.last_blob()
         self._contents = Contents(last_blob)
         self._writer = Writer(
-            connect(self._path, write=True, vfs=disk.vfs),
+            connect(self._path, write=True, files=disk.files),
             self._path,
             disk,
             self._last_row,
@@ -159,7 +159,7 @@ class Journal:
         text = encode(dict(header))
         lock = EngineLock(path)
         try:
-            write_new(path, text)
+            write_new(path, *header_rows(text))
             return cls._start(path, lock, clock, on_trouble, _disk)
         except BaseException:
             lock.release()
@@ -205,7 +205,7 @@ class Journal:
         on_trouble: OnTrouble | None,
         disk: Disk,
     ) -> Journal:
-        reader = JournalReader(path, vfs=disk.vfs)
+        reader = JournalReader(path, _files=disk.files)
         try:
             return cls(lock, reader, clock, on_trouble, disk)
         except BaseException:
@@ -426,13 +426,18 @@ class Journal:
 
     def records(self, kind: str, type: type[S], prefix: str = "") -> dict[str, S]:  # noqa: A002
         """The durable records of one kind: see `JournalReader.records`."""
+        durable = self._writer.acknowledged
         rows = self._records.get(kind, _NONE).items()
-        return self.reader.values({key: row for key, (row, _) in rows if key.startswith(prefix)}, type)
+        return self.reader.values(
+            {key: row for key, (row, _) in rows if row <= durable and key.startswith(prefix)}, type
+        )
 
     def get(self, kind: str, key: str, type: type[S]) -> S | None:  # noqa: A002
         """One durable record, or None."""
         known = self._records.get(kind, _NONE).get(key)
-        return None if known is None else self.reader.value(known[0], type)
+        if known is None or known[0] > self._writer.acknowledged:
+            return None
+        return self.reader.value(known[0], type)
 
     # --- life --------------------------------------------------------------------------------------------
 

@@ -11,13 +11,19 @@ import msgspec
 from tfgrpo.errors import JournalError
 from tfgrpo.journal.codec import unfold
 from tfgrpo.journal.rows import CallStatus, Head, Intent, Outcome, Record, Table, Unpacker, decode_head
-from tfgrpo.journal.schema import connect, guarded, journal_error
+from tfgrpo.journal.schema import SYSTEM, Files, connect, guarded, journal_error
 from tfgrpo.types import Fault, Message, ModelReply, ModelRequest, Role, Struct, Usage
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 #: Rows of one read transaction: a long one would keep a live journal's log from being folded in.
 _PAGE = 10_000
+
+
+_BODY = {
+    Table.BODIES: "SELECT body FROM bodies WHERE id = ?",
+    Table.BLOBS: "SELECT body FROM blobs WHERE id = ?",
+}
 
 
 class CallSummary(Struct, frozen=True):
@@ -94,21 +100,20 @@ class JournalReader:
 
     Args:
         path: the journal file.
-        vfs: SQLite's file layer, for tests.
 
     Raises:
         JournalError: from every method: the file is missing, damaged, closed, or of another version.
     """
 
-    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, *, _files: Files = SYSTEM) -> None:
         self.path = path
         self._unpacker = Unpacker()
-        self._connection = connect(path, write=False, vfs=vfs)
+        self._connection = connect(path, write=False, files=_files)
         self.totals = Totals()
         self._directory = _Directory()
         try:
             with guarded(path):
-                self.header: dict[str, Any] = msgspec.json.decode(self._body(1) or b"", type=dict[str, Any])
+                self.header: dict[str, Any] = msgspec.json.decode(self._body(1), type=dict[str, Any])
         except BaseException:
             self._connection.close()
             raise
@@ -166,10 +171,7 @@ class JournalReader:
         Raises:
             JournalError: there is no such attempt (or the file is damaged).
         """
-        found = self.value(self._find(key, attempt), ModelRequest)
-        if found is None:
-            raise self.damaged(f"the request of {key!r} is missing")
-        return found
+        return self.value(self._find(key, attempt), ModelRequest)
 
     def reply(self, key: str, attempt: int) -> ModelReply | None:
         """The reply of one attempt, or None where it failed or is open.
@@ -203,7 +205,7 @@ class JournalReader:
             # The last page of a table can be lost without a gap: each row has a body, so both ends must meet.
             # Read after the rows: a live journal may have grown since, but never by bodies alone.
             ends = self._query("SELECT (SELECT max(id) FROM log), (SELECT max(id) FROM bodies)")[0]
-            if ends[0] != ends[1] or ends[0] < after:
+            if ends[0] != ends[1] or (ends[0] or 0) < after:
                 raise ValueError(f"log ends at row {ends[0]} and bodies at row {ends[1]}")
 
     def damaged(self, what: str) -> JournalError:
@@ -215,14 +217,13 @@ class JournalReader:
         with guarded(self.path):
             return self._query("SELECT max(id) FROM blobs")[0][0] or 0
 
-    def value(self, row: int, type: type[S]) -> S | None:  # noqa: A002
-        """The folded value in the body of a row; None if the row is not there (yet)."""
+    def value(self, row: int, type: type[S]) -> S:  # noqa: A002
+        """The folded value in the body of a row."""
         with guarded(self.path):
-            body = self._body(row)
-            return None if body is None else unfold(body, type, self._message)
+            return unfold(self._body(row), type, self._message)
 
     def values(self, rows: dict[str, int], type: type[S]) -> dict[str, S]:  # noqa: A002
-        """The same for many, in the order of the keys; rows that are not there (yet) are left out."""
+        """The same for many, in the order of the keys."""
         seen: dict[str, Message] = {}
 
         def load(number: str) -> Message:
@@ -230,27 +231,20 @@ class JournalReader:
                 seen[number] = self._message(number)
             return seen[number]
 
-        found: dict[str, S] = {}
         with guarded(self.path):
             self._connection.pragma("application_id")  # a closed journal has no records, and has to say so
-            for key in sorted(rows):
-                body = self._body(rows[key])
-                if body is not None:
-                    found[key] = unfold(body, type, load)
-        return found
+            return {key: unfold(self._body(rows[key]), type, load) for key in sorted(rows)}
 
     def reply_of(self, row: int) -> ModelReply:
         """The reply in the body of an outcome."""
         with guarded(self.path):
-            body = self._body(row)
-            if body is None:
-                raise ValueError(f"row {row} of bodies is missing")
-            return msgspec.json.decode(body, type=ModelReply)
+            return msgspec.json.decode(self._body(row), type=ModelReply)
 
     def fault_of(self, row: int) -> Fault | None:
         """The fault in the head of an outcome."""
         with guarded(self.path):
-            head = decode_head(row, self._query("SELECT head FROM log WHERE id = ?", (row,))[0][0])
+            rows = self._query("SELECT head FROM log WHERE id = ?", (row,))
+            head = decode_head(row, rows[0][0] if rows else b"")
             return head.fault if isinstance(head, Outcome) else None
 
     def close(self) -> None:
@@ -289,16 +283,17 @@ class JournalReader:
             )
         return row
 
-    def _body(self, row: int) -> bytes | None:
-        rows = self._query("SELECT body FROM bodies WHERE id = ?", (row,))
-        return self._unpacker.unpack(Table.BODIES, row, rows[0][0]) if rows else None
+    def _body(self, row: int) -> bytes:
+        return self._stored(Table.BODIES, row)
 
     def _message(self, number: str) -> Message:
-        row = int(number)
-        rows = self._query("SELECT body FROM blobs WHERE id = ?", (row,))
+        return msgspec.json.decode(self._stored(Table.BLOBS, int(number)), type=Message)
+
+    def _stored(self, table: Table, row: int) -> bytes:
+        rows = self._query(_BODY[table], (row,))
         if not rows:
-            raise ValueError(f"row {row} of blobs is missing")
-        return msgspec.json.decode(self._unpacker.unpack(Table.BLOBS, row, rows[0][0]), type=Message)
+            raise ValueError(f"row {row} of {table.name.lower()} is missing")
+        return self._unpacker.unpack(table, row, rows[0][0])
 
 
 def _summary(intent: Intent, outcome: Outcome | None) -> CallSummary:

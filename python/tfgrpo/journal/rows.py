@@ -100,8 +100,10 @@ def unseal(table: Table, row: int, value: bytes) -> bytes:
     """The payload of a stored value.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: it is damaged; a flipped bit can also make a NULL or a text of it.
     """
+    if type(value) is not bytes:
+        raise ValueError(f"row {row} of {table.name.lower()} holds no bytes")
     payload = value[:-4]
     if zlib.crc32(payload, row * 4 + table) != int.from_bytes(value[-4:], "little") or len(value) < 4:
         raise ValueError(f"row {row} of {table.name.lower()} does not match its check sum")
@@ -125,6 +127,8 @@ def decode_head(row: int, value: bytes) -> Any:
         ValueError: it is damaged.
     """
     # `unseal`, written out: opening a long run does this for every row.
+    if type(value) is not bytes:
+        raise ValueError(f"row {row} of log holds no bytes")
     payload = value[:-4]
     if zlib.crc32(payload, row * 4) != int.from_bytes(value[-4:], "little"):
         raise ValueError(f"row {row} of log does not match its check sum")

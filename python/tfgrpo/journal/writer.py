@@ -97,6 +97,7 @@ class Writer:
 
     Attributes:
         commits: transactions that were synced.
+        acknowledged: the last row of `log` that is durable.
         in_flight: calls whose outcome has to find room on the disk; the journal keeps it.
     """
 
@@ -114,8 +115,8 @@ class Writer:
         self._path = path
         self._disk = disk
         self._on_trouble = on_trouble
-        self._acknowledged = last_row
-        self._acknowledged_blobs = last_blob
+        self.acknowledged = last_row
+        self._stored_blobs = last_blob
         self._packer = Packer()
         self._largest = _OUTCOME
         self._log_bytes = 0
@@ -369,9 +370,9 @@ class Writer:
         self._moves += 1
         self.commits += 1
         self._log_bytes += rows.size + _COMMIT_BYTES
-        self._acknowledged = rows.log[-2]
+        self.acknowledged = rows.log[-2]
         if rows.blobs:
-            self._acknowledged_blobs = rows.blobs[-2]
+            self._stored_blobs = rows.blobs[-2]
 
     def _insert(self, verb: str, table: str, values: list[Any]) -> None:
         """Insert many rows by one statement.
@@ -402,7 +403,7 @@ class Writer:
     def _reopen(self) -> None:
         with contextlib.suppress(apsw.Error):
             self._connection.close()
-        self._connection = reopen(self._path, self._disk, self._acknowledged, self._acknowledged_blobs)
+        self._connection = reopen(self._path, self._disk, self.acknowledged, self._stored_blobs)
         self._doubtful = False
         self._log_bytes = 0
 
