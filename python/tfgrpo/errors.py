@@ -97,6 +97,10 @@ class ServerError(ModelError):
     retryable = True
 
 
+class OverloadedError(ServerError):
+    """503 or 529: the provider has no capacity at the moment; growth pauses."""
+
+
 class MalformedReplyError(ModelError):
     """A 2xx whose body is not a chat completion: cut short, not JSON, no choices. Paid, most likely."""
 

@@ -77,7 +77,7 @@ async def test_a_good_answer() -> None:
         (FaultType.SLOW_BODY, errors.ModelTimeoutError, True),
         (FaultType.RATE_LIMITED, errors.RateLimitedError, False),
         (FaultType.SERVER_ERROR, errors.ServerError, False),
-        (FaultType.OVERLOADED, errors.ServerError, False),
+        (FaultType.OVERLOADED, errors.OverloadedError, False),
         (FaultType.MALFORMED, errors.MalformedReplyError, True),
         (FaultType.WRONG_COUNT, errors.MalformedReplyError, True),
         (FaultType.AUTHENTICATION, errors.AuthenticationError, False),
