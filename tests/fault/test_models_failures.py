@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfgrpo import errors
-from tfgrpo.models import GroupRequestUnsupportedError, OpenAIModel, open_session
+from tfgrpo.models import GroupRequestUnsupportedError, OpenAIModel, aiohttp_direct, open_session
 from tfgrpo.models import openai as client
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, PlannedFault
 from tfgrpo.testing.scripts import tickets, with_key
@@ -23,6 +23,14 @@ from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Usage
 HELLO = ModelRequest((Message("user", "Hello there"),))
 GROUP = ModelRequest(HELLO.messages, n=3)
 SCHEMA = {"type": "object", "properties": {"queue": {"enum": ["Q2", "Q4"]}}, "required": ["queue"]}
+
+
+@pytest.fixture(params=["direct", "public"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test goes both ways through aiohttp: the short one, and the one taken with a proxy."""
+    if request.param == "public":
+        monkeypatch.setattr(aiohttp_direct, "possible", lambda: False)
+    return str(request.param)
 
 
 def echo(request: ModelRequest) -> str:
@@ -167,6 +175,12 @@ async def test_nobody_listens_and_no_such_host() -> None:
         (http(b'data: {"error": {"code": 429}}\n\n', "text/event-stream"), errors.MalformedReplyError),
         (b"SSH-2.0-OpenSSH\r\n", errors.MalformedReplyError),
         (b"", errors.ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}", errors.MalformedReplyError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc", errors.MalformedReplyError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", errors.ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", errors.ConnectionLostError),
+        (b"HTTP/1.1 204 X\r\n\r\n", errors.MalformedReplyError),
+        (b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", errors.InvalidRequestError),
         (b"HTTP/1.1 307 X\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", errors.InvalidRequestError),
     ],
 )

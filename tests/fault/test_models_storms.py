@@ -12,7 +12,7 @@ import anyio.abc
 import pytest
 
 from tfgrpo import errors
-from tfgrpo.models import LimitReading, OpenAIModel, open_session
+from tfgrpo.models import LimitReading, OpenAIModel, aiohttp_direct, open_session
 from tfgrpo.models import openai as client
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, PlannedFault, VirtualClock
 from tfgrpo.testing.loopback import RatePlan
@@ -21,6 +21,14 @@ from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, StopReason, 
 HELLO = ModelRequest((Message("user", "Hello there"),))
 GROUP = ModelRequest(HELLO.messages, n=3)
 CALL = ToolCall("c1", "look", '{"where": "here"}')
+
+
+@pytest.fixture(params=["direct", "public"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test goes both ways through aiohttp: the short one, and the one taken with a proxy."""
+    if request.param == "public":
+        monkeypatch.setattr(aiohttp_direct, "possible", lambda: False)
+    return str(request.param)
 
 
 def echo(request: ModelRequest) -> str:

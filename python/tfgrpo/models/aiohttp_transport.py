@@ -1,26 +1,20 @@
-"""The transport on aiohttp, with what it would do anew at every request done once."""
+"""The transport on aiohttp: the pool, and the public way to send a request; `aiohttp_direct` is the short way."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 import aiohttp
 from aiohttp.payload import BytesPayload
 from multidict import CIMultiDict, istr
 from yarl import URL
 
-from tfgrpo.models.transport import (
-    CONNECT_TIMEOUT,
-    KEEP_ALIVE,
-    LostError,
-    NotConnectedError,
-    NotHttpError,
-    TooLargeError,
-    environment_proxy,
-)
+from tfgrpo.models import aiohttp_direct
+from tfgrpo.models.aiohttp_errors import FOREIGN, convert, gather
+from tfgrpo.models.transport import CONNECT_TIMEOUT, KEEP_ALIVE, Target, environment_proxy
 
 _KEY = istr("Idempotency-Key")
 _LARGE = 2**20
@@ -29,34 +23,9 @@ _LARGE = 2**20
 #: the few kilobytes of an answer do. A body that is compressed all the same is still understood.
 _DEFAULTS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tfgrpo"}
 
-# Everything that has to be converted, in the order in which it is told apart.
-_UNSENT = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.ClientHttpProxyError,
-    aiohttp.InvalidURL,
-)
-_FOREIGN = (aiohttp.ClientError, ConnectionError)
-
-
-def _convert(error: Exception) -> NoReturn:
-    if isinstance(error, _UNSENT):
-        raise NotConnectedError(_text(error)) from None
-    if isinstance(error, aiohttp.ClientResponseError):
-        raise NotHttpError(error.message) from None
-    raise LostError(_text(error)) from None
-
-
-def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
-
 
 class AiohttpSession:
-    """A pool of aiohttp connections (implements `Session`).
-
-    Each target has a client session of its own, for the headers; the connections are shared by all.
-    """
+    """A pool of aiohttp connections, shared by all targets (implements `Session`)."""
 
     def __init__(self, concurrency: int) -> None:
         self._connector = aiohttp.TCPConnector(
@@ -64,17 +33,21 @@ class AiohttpSession:
         )
         self._clients: list[aiohttp.ClientSession] = []
 
-    def target(self, url: URL, headers: Mapping[str, str]) -> AiohttpTarget:
+    def target(self, url: URL, headers: Mapping[str, str]) -> Target:
         """See `Session.target`."""
+        proxy, proxy_headers = environment_proxy(url)
+        headers = _DEFAULTS | dict(headers)
+        if proxy is None and url.scheme in {"http", "https"} and url.host and aiohttp_direct.possible():
+            return aiohttp_direct.DirectTarget(self._connector, url, headers)
         client = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            headers=CIMultiDict(_DEFAULTS | dict(headers)),
+            headers=CIMultiDict(headers),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         self._clients.append(client)
-        return AiohttpTarget(client, url)
+        return AiohttpTarget(client, url, proxy, proxy_headers)
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,12 +64,18 @@ class AiohttpSession:
 
 
 class AiohttpTarget:
-    """One URL (implements `Target`)."""
+    """One URL, with a client session of its own for its headers (implements `Target`)."""
 
-    def __init__(self, client: aiohttp.ClientSession, url: URL) -> None:
+    def __init__(
+        self,
+        client: aiohttp.ClientSession,
+        url: URL,
+        proxy: str | None,
+        proxy_headers: dict[str, str] | None,
+    ) -> None:
         self._post = client.post
         self._url = url
-        self._proxy, self._proxy_headers = environment_proxy(url)
+        self._proxy, self._proxy_headers = proxy, proxy_headers
 
     async def post(self, body: bytes, key: str = "") -> AiohttpResponse:
         """See `Target.post`."""
@@ -109,8 +88,8 @@ class AiohttpTarget:
                 proxy=self._proxy,
                 proxy_headers=self._proxy_headers,
             )
-        except _FOREIGN as error:
-            _convert(error)
+        except FOREIGN as error:
+            convert(error)
         return AiohttpResponse(response)
 
 
@@ -119,15 +98,6 @@ def _large(body: bytes) -> BytesPayload:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         return BytesPayload(body, content_type="application/json")
-
-
-async def _gather(content: aiohttp.StreamReader, limit: int) -> bytes:
-    body = bytearray()
-    while piece := await content.readany():
-        body += piece
-        if len(body) > limit:
-            raise TooLargeError
-    return bytes(body)
 
 
 class AiohttpResponse:
@@ -148,25 +118,24 @@ class AiohttpResponse:
     async def read(self, limit: int) -> bytes:
         """See `Response.read`."""
         response = self._response
-        length = response.content_length
         try:
-            if length is not None and length <= limit and "Content-Encoding" not in response.headers:
-                return await response.read()
-            return await _gather(response.content, limit)
-        except _FOREIGN as error:
+            body = await gather(response.content, limit)
+        except FOREIGN as error:
             response.close()
-            _convert(error)
+            convert(error)
         except BaseException:
             response.close()
             raise
+        response.release()
+        return body
 
     async def chunk(self) -> bytes:
         """See `Response.chunk`."""
         try:
             return await self._response.content.readany()
-        except _FOREIGN as error:
+        except FOREIGN as error:
             self._response.close()
-            _convert(error)
+            convert(error)
         except BaseException:
             self._response.close()
             raise

@@ -76,7 +76,7 @@ class OpenAIModel:
             (llama.cpp does that): it is asked whenever n > 1 and replaces the server's output count.
 
     Raises:
-        ConfigError: `base_url` carries a user name or password.
+        ConfigError: `base_url` carries a user name or password, or the key cannot be sent in a header.
     """
 
     def __init__(
@@ -98,6 +98,11 @@ class OpenAIModel:
             raise ConfigError(
                 "model.base_url: contains a user name or password; put the key in an environment variable "
                 "and its name in model.api_key_env."
+            )
+        if api_key is not None and not api_key.isprintable():
+            raise ConfigError(
+                "model.api_key_env: the key holds a line break or another character that cannot be sent; set "
+                "the variable again without it."
             )
         self.name = name
         self.usage_gaps = 0
@@ -164,7 +169,11 @@ class OpenAIModel:
             response = await self._target.post(body, key)
             status, headers = response.status, response.headers
             if observer is not None:
-                observer.answered(status, self._limits.read(headers, status))
+                try:
+                    observer.answered(status, self._limits.read(headers, status))
+                except BaseException:
+                    response.close()
+                    raise
             if 200 <= status < 300:
                 break
             problem = wire.decode_error(await response.read(MAX_BODY))
