@@ -25,6 +25,7 @@ import sysconfig
 import tempfile
 import time
 import traceback
+import types
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -301,7 +302,8 @@ class Ledger:
         """
         self.check()
         served = Counter(entry.key for entry in self.server.served(self._start, self._checked))
-        assert set(served) == set(paid_once), "the same logical calls, no more and no less"
+        difference = set(served) ^ set(paid_once)
+        assert not difference, f"the same logical calls, no more and no less, but for {sorted(difference)}"
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
             lost = reader.open_intents()
@@ -342,6 +344,10 @@ def _main(folder: Path) -> None:
 
 def _warm(folder: Path) -> None:
     """Import what a whole run imports: a child makes one and tells, so that no thread ever starts here."""
+    # Drawing is half of a small run's time and most of its memory, and no fault reaches it that files do not show.
+    plain = types.ModuleType("tfgrpo.report.html")
+    vars(plain)["render"] = lambda *_: "<!doctype html>"
+    sys.modules[plain.__name__] = plain
     importlib.import_module("tfgrpo.cli")
     listing = folder / "modules.json"
     child = os.fork()
@@ -363,8 +369,6 @@ def _warm(folder: Path) -> None:
 
     prior = tfgrpo.PromptAssembler(tfgrpo.ExperienceLibrary.empty(), token_budget=100)
     prior.assemble(tfgrpo.Task("warm", "Are the token tables there?"))
-    # Drawing is half of a small run's time, and no fault reaches it that the files do not show.
-    importlib.import_module("tfgrpo.report.html").render = lambda *_: "<!doctype html>"  # type: ignore[attr-defined]
     gc.collect()
     gc.freeze()
 

@@ -199,23 +199,58 @@ def _alive(pid: int) -> bool:
         return False
 
 
+def creation(world: World, folder: Path, kind: Call) -> int:
+    """How many such calls there are until an empty journal stands under its name."""
+    parts = ("config.toml", "library/v0000.json", "journal.db.new", "journal.db.lock")
+    arms = [Arm(f"{folder}/creation-{kind}-{part[:9]}/{part}", kind, 0, How.COUNT) for part in parts]
+    return sum(
+        world.stable.run(
+            "practice", world.config, "--run-dir", Path(arm.folder.removesuffix(part)), arm=arm
+        ).seen
+        for part, arm in zip(parts, arms, strict=True)
+    )
+
+
+REFUSALS = [
+    pytest.param(Call.WRITE, errno.ENOSPC, id="full"),
+    pytest.param(Call.WRITE, errno.EIO, id="write"),
+    pytest.param(Call.SYNC, errno.EIO, id="sync"),
+]
+FINE = [pytest.param(7, id="push"), pytest.param(None, id="all", marks=pytest.mark.nightly)]
+
+
 @needs_shim
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize(
-    "share", [pytest.param(10, id="push"), pytest.param(1, id="all", marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize("cases", FINE)
+@pytest.mark.parametrize(("kind", "error"), REFUSALS)
 @pytest.mark.timeout(3600)
-def test_a_disk_that_refuses_loses_nothing(world: World, quick_path: Path, error: int, share: int) -> None:
-    kinds = (Call.WRITE,) if error == errno.ENOSPC else (Call.WRITE, Call.SYNC)
-    ends = []
-    for kind in kinds:
-        count = calls_of_a_run(world, quick_path / f"count-{kind}", kind)
-        step = max(1, count // 10) if share > 1 else 1
-        for k in range(1 + count % max(1, step), count + 1, step):
-            directory = quick_path / f"{kind}-{k}"
-            ends.append(refused(world, directory, kind, k, error))
-            shutil.rmtree(directory)
-    assert len(ends) >= 10
+def test_a_disk_that_refuses_loses_nothing(
+    world: World, quick_path: Path, kind: Call, error: int, cases: int | None
+) -> None:
+    """Whichever write or sync of a run it is from which on nothing goes any more."""
+    first = creation(world, quick_path, kind) + 1
+    numbers = range(first, calls_of_a_run(world, quick_path / "count", kind) + 1)
+    assert len(numbers) > 20
+    for k in random.Random(5).sample(numbers, cases or len(numbers)):
+        directory = quick_path / f"{k}"
+        refused(world, directory, kind, k, error)
+        shutil.rmtree(directory)
+
+
+@needs_shim
+@pytest.mark.xfail(
+    reason="closing the new journal ignores that its log could not be folded in; the torn file is then renamed",
+    strict=True,
+)
+@pytest.mark.parametrize(("kind", "error"), REFUSALS)
+def test_a_disk_that_refuses_a_new_journal_leaves_a_whole_one_or_none(
+    world: World, quick_path: Path, kind: Call, error: int
+) -> None:
+    last = creation(world, quick_path, kind)
+    assert last > 3
+    for k in range(max(1, last - 12), last + 4):  # the folder's own syncs were not counted
+        directory = quick_path / f"{k}"
+        refused(world, directory, kind, k, error)
+        shutil.rmtree(directory)
 
 
 @needs_shim
