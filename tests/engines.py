@@ -120,6 +120,14 @@ class Engine:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    @property
+    def running(self) -> bool:
+        """Whether it is alive."""
+        try:
+            return "State:\tZ" not in Path(f"/proc/{self.pid}/status").read_text("utf-8")
+        except OSError:
+            return False
+
     def wait(self) -> Ended:
         """Wait for the end."""
         if self.ended is None:
@@ -263,12 +271,12 @@ class Ledger:
 
     directory: Path
     server: Server
-    _start: int = 0
+    start: int = 0
     _checked: int = 0
     _completed: frozenset[str] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        self._start = self._checked = self.server.position()
+        self.start = self._checked = self.server.position()
 
     @property
     def begun(self) -> bool:
@@ -301,7 +309,7 @@ class Ledger:
             How many servings were extra.
         """
         self.check()
-        served = Counter(entry.key for entry in self.server.served(self._start, self._checked))
+        served = Counter(entry.key for entry in self.server.served(self.start, self._checked))
         difference = set(served) ^ set(paid_once)
         assert not difference, f"the same logical calls, no more and no less, but for {sorted(difference)}"
         with JournalReader(self.directory / "journal.db") as reader:

@@ -175,9 +175,9 @@ def refused(world: World, directory: Path, kind: Call, k: int, error: int) -> in
     engine = world.stable.start(*world.practice(directory), arm=arm)
     deadline = time.monotonic() + 4 * world.seconds + 2
     stuck = world.server.position()
-    while time.monotonic() < deadline and _alive(engine.pid):
+    while time.monotonic() < deadline and engine.running:
         time.sleep(0.02)
-    if _alive(engine.pid):  # it waits for room: then it must have stopped launching
+    if engine.running:  # it waits for room: then it must have stopped launching
         stuck = world.server.position()
         time.sleep(0.3)
         assert world.server.position() == stuck, "calls were launched that no journal could hold"
@@ -190,13 +190,6 @@ def refused(world: World, directory: Path, kind: Call, k: int, error: int) -> in
     ledger.check()
     world.finish(ledger)
     return ended.code
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text("utf-8")
-    except OSError:
-        return False
 
 
 def creation(world: World, folder: Path, kind: Call) -> int:
