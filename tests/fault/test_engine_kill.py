@@ -1,0 +1,58 @@
+"""SIGKILL at random moments, then resume: no completed call is sent again, and the library is the same.
+
+What a case draws is decided by its number; where exactly the kill falls is also up to the machine, so that
+repetitions explore. The server survives and its log says what was paid.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from tests.engines import Ledger
+from tests.fault.conftest import World
+
+#: Cases, and into how many tests they are cut.
+CASES = [
+    pytest.param(0, 50, id="push"),
+    *(
+        pytest.param(start, start + 100, id=f"nightly-{start}", marks=pytest.mark.nightly)
+        for start in range(1000, 2000, 100)
+    ),
+]
+
+
+def kill_at(world: World, directory: Path, draw: random.Random) -> bool:
+    """Start or resume, and kill: by the clock, or just after the server was paid for the n-th new call."""
+    before = world.server.position()
+    engine = world.stable.start(*world.practice(directory))
+    if draw.random() < 0.4:
+        time.sleep(draw.uniform(0.0, world.seconds))
+    else:
+        calls, patience = draw.randint(1, len(world.paid)), time.monotonic() + 2 * world.seconds
+        while len(world.server.served(before)) < calls and time.monotonic() < patience:
+            time.sleep(0.0005)
+        time.sleep(draw.choice([0.0, draw.uniform(0.0, 0.02)]))
+    engine.kill()
+    return engine.wait().code == -9
+
+
+@pytest.mark.parametrize(("first", "last"), CASES)
+def test_killed_at_any_moment_nothing_is_lost_or_paid_twice(
+    world: World, quick_path: Path, first: int, last: int
+) -> None:
+    killed = extra = unborn = 0
+    for case in range(first, last):
+        draw = random.Random(f"kill {case}")
+        ledger = Ledger(quick_path / f"run-{case}", world.server)
+        for _ in range(draw.choice([1, 1, 1, 2, 3])):
+            killed += kill_at(world, ledger.directory, draw)
+            ledger.check()
+            unborn += not ledger.begun
+        extra += world.finish(ledger)
+    cases = last - first
+    assert killed > cases / 2, "too few kills met a living engine"
+    assert extra > 0, "no kill met a call in flight: the moments are drawn badly"
+    assert unborn < killed / 2, "most kills met an engine that had not begun"
