@@ -24,6 +24,8 @@ pub struct Counts {
     pub requests: u64,
     /// Answers that were written to the end.
     pub served: u64,
+    /// Of those, streams.
+    pub streamed: u64,
     /// 429s.
     pub rate_limited: u64,
     /// Calls that were let through and whose client went away before the answer's end.
@@ -54,7 +56,7 @@ impl Counts {
     /// As JSON.
     pub fn json(&self, keys: bool) -> Value {
         let mut value = json!({
-            "requests": self.requests, "served": self.served, "rate_limited": self.rate_limited,
+            "requests": self.requests, "served": self.served, "streamed": self.streamed, "rate_limited": self.rate_limited,
             "aborted": self.aborted, "tokens": self.tokens, "marks": self.marks, "in_flight": self.in_flight,
             "peak_in_flight": self.peak, "last_admitted": self.last_admitted, "last_served": self.last_served,
             "permitted": self.permitted_served.0, "permitted_tokens": self.permitted_served.1,

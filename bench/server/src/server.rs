@@ -32,6 +32,7 @@ enum State {
 struct Answer {
     tokens: u64,
     marks: u64,
+    streamed: bool,
 }
 
 struct Connection {
@@ -246,7 +247,7 @@ impl Server {
             call.served += 1;
             call.admitted = now;
         }
-        let answer = Answer { tokens, marks: u64::from(asked.mark) * asked.n };
+        let answer = Answer { tokens, marks: u64::from(asked.mark) * asked.n, streamed: asked.stream };
         self.generation += 1;
         let generation = self.generation;
         let at = self.begun.elapsed().as_nanos() as u64;
@@ -311,6 +312,7 @@ impl Server {
             let now = self.seconds();
             self.counts.in_flight = self.counts.in_flight.saturating_sub(1);
             self.counts.served += 1;
+            self.counts.streamed += u64::from(answer.streamed);
             self.counts.tokens += answer.tokens;
             self.counts.marks += answer.marks;
             self.counts.last_served = now;
