@@ -9,30 +9,33 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import anyio
-import msgspec
 from rich.console import Console
 
-from bench.engine import work
+from bench.engine import lessons, work
 from bench.engine.protocol import Answer
 from tfgrpo.config import Config, resolve_config
 from tfgrpo.distill import Asker, Prompts
 from tfgrpo.engine.budget import Budget
 from tfgrpo.engine.calls import Calls
 from tfgrpo.engine.context import Context, distiller_send
+from tfgrpo.engine.practice import run_practice
 from tfgrpo.engine.providers import open_admissions, open_models
-from tfgrpo.events import Hooks, PhaseStarted
+from tfgrpo.engine.records import GroupRecord
+from tfgrpo.events import Hooks
 from tfgrpo.journal import Journal
+from tfgrpo.library import ExperienceLibrary
 from tfgrpo.models import Model
 from tfgrpo.models.model import Observer
 from tfgrpo.observe import Progress
 from tfgrpo.rollout import build_agent
-from tfgrpo.types import Message, ModelReply, ModelRequest, Role, Task, Usage
+from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Operation, OperationKind, Role, Task, Usage
 from tfgrpo.verify import build_verifier
 
 FOLDER = Path(__file__).parents[2] / ".cache" / "bench" / "engine"
@@ -139,3 +142,86 @@ def request(index: int) -> ModelRequest:
     system, question = work.messages(index)
     messages = (Message("system", system["content"]), Message("user", question["content"]))
     return ModelRequest(messages, max_tokens=work.MAX_TOKENS, seed=index)
+
+
+def practice_config(ask: dict[str, Any]) -> Config:
+    """One step over all tasks, with every stage of the method on."""
+    return config_for(
+        ask,
+        practice={
+            "epochs": 1,
+            "batch_size": ask["tasks"],
+            "group_size": ask["group"],
+            "shuffle": False,
+            "summaries": "always",
+            "propose": "model",
+            "consolidate": "batch",
+            "learning_objective": lessons.OBJECTIVE,
+        },
+        agent={"system": work.SYSTEM, "max_tokens": work.MAX_TOKENS},
+    )
+
+
+def practice_tasks(ask: dict[str, Any]) -> list[Task]:
+    """The questions of the step."""
+    return [Task(f"t{number:04}", work.question(number), lessons.TRUTH) for number in range(ask["tasks"])]
+
+
+def first_library() -> ExperienceLibrary:
+    """A few experiences, so that a proposal has to be asked for."""
+    operations = [Operation(OperationKind.ADD, text=text, index=index) for index, text in enumerate(lessons.KNOWN)]
+    return ExperienceLibrary.empty().apply(operations)[0]
+
+
+async def practise(ask: dict[str, Any]) -> dict[str, Any]:
+    """One real step on a new journal; the time is that of the step, opening and closing left out."""
+    opened = Opened(ask, practice_config(ask))
+    await opened.open()
+    try:
+        context = await opened.context(practice_tasks(ask))
+        (opened.directory / "library").mkdir()
+        start = time.perf_counter()
+        learned = await run_practice(context, first_library())
+        wall = time.perf_counter() - start
+        groups = opened.journal.records("group", GroupRecord)
+        taught = sum(group.advantage is not None for group in groups.values())
+        return {"wall": wall, "taught": taught, "entries": len(learned), "digest": learned.digest}
+    finally:
+        await opened.close()
+
+
+async def fill(ask: dict[str, Any]) -> dict[str, Any]:
+    """A journal with so many completed calls, for a resume."""
+    directory = Path(ask["directory"])
+    directory.mkdir(parents=True)
+    left = iter(range(ask["calls"]))
+    async with Journal.create(directory / "journal.db", {}) as journal:
+
+        async def writer() -> None:
+            for index in left:
+                key = work.key(index)
+                await journal.intend(key, 0, Role.ROLLOUT, request(index))
+                reply = ModelReply(
+                    (Choice(f"{index:08x} " + "and so the answer is forty two " * 12),),
+                    Usage(1, 600, 0, 100),
+                    work.MODEL,
+                )
+                await journal.complete(key, 0, reply)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(512):
+                group.start_soon(writer)
+    return {}
+
+
+async def first_call(ask: dict[str, Any]) -> dict[str, Any]:
+    """Open the journal of an earlier run and make one call that it does not hold; the server notes when it came."""
+    opened = Opened(ask, config_for(ask), Path(ask["directory"]))
+    await opened.open()
+    try:
+        known = await opened.call(0)
+        answer = await opened.call(int(ask["new"]))
+        held = opened.journal.reader.usage_by_role()[Role.ROLLOUT].calls
+        return {"known": int(known.text[:8], 16) == 0, "mark": int(answer.text[:8], 16), "held": held}
+    finally:
+        await opened.close()

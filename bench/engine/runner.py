@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.runner import machine
+from bench.engine import lessons
 from bench.engine.definition import Definition, read_all
-from bench.engine.figures import middle, of_calls, of_practice, share
+from bench.engine.figures import middle, of_calls, of_practice
 from bench.engine.provider import Provider
 from bench.engine.table import OURS, markdown, terminal, verdicts
 
@@ -156,9 +159,90 @@ class Bench:
                 process.close()
         return result.all()
 
+    def practice(self, definition: Definition, names: list[str]) -> dict[str, Any]:
+        """Practice steps; a round has its own latencies, the same for all engines."""
+        result = Result()
+        digests: dict[int, set[str]] = {}
+        for number in range(definition.rounds):
+            latency = definition.server["latency"] | {"seed": number + 1}
+            server = definition.server | {"latency": latency, "answers": lessons.ANSWERS, "record_keys": True}
+            for name in [name for name in names if name not in result.failed]:
+                ask = self.ask(definition, name) | {"what": "practise"}
+                self.provider.configure(server)
+                process = self.start(definition, name)
+                try:
+                    result.engines[name] = process.ask("describe", {})["engine"]
+                    told = process.ask("work", ask)
+                except EngineError as error:
+                    result.failed[name] = str(error)
+                    continue
+                finally:
+                    process.close()
+                counts = self.provider.counts(keys=True)
+                digests.setdefault(number, set()).add(told["digest"])
+                figures = of_practice(ask, told, counts, definition.server.get("limit", {}))
+                result.add(name, told, figures)
+        # The same replies make the same library, whoever asked for them in whatever order.
+        for rounds in result.rounds.values():
+            for number, figures in enumerate(rounds):
+                figures["same library"] = float(len(digests[number]) == 1)
+        return result.all()
+
+    def resume(self, definition: Definition, names: list[str]) -> dict[str, Any]:
+        """From the start of the process to the first request that the server sees."""
+        result = Result()
+        for name in names:
+            ask = self.ask(definition, name)
+            ask["directory"] = str(CACHE / f"resume-{ask['calls']}-{journal_version()}")
+            try:
+                self.fill(definition, name, ask)
+                for _ in range(definition.rounds):
+                    ask |= {"what": "first_call", "new": 20_000_000 + time.time_ns() // 1000 % 10**9}
+                    self.provider.configure(definition.server)
+                    process = self.start(definition, name)
+                    try:
+                        told = process.ask("work", ask)
+                        result.engines[name] = process.ask("describe", {})["engine"]
+                    finally:
+                        process.close()
+                    counts = self.provider.counts()
+                    figures = {
+                        "start to first request": counts["first"] - process.spawned,
+                        "held": float(told["held"]),
+                        "known": float(told["known"]),
+                        "right": float(told["mark"] == counts["marks"]),
+                        "served": float(counts["served"]),
+                        "rss": told["rss"],
+                    }
+                    result.add(name, told, figures)
+            except EngineError as error:
+                result.failed[name] = str(error)
+        return result.all()
+
+    def fill(self, definition: Definition, name: str, ask: dict[str, Any]) -> None:
+        """The journal to resume, where it is not there yet."""
+        folder = Path(ask["directory"])
+        if (folder / "complete").exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        process = self.start(definition, name)
+        try:
+            process.ask("work", ask | {"what": "fill"})
+        finally:
+            process.close()
+        (folder / "complete").touch()
+
     def ask(self, definition: Definition, name: str) -> dict[str, Any]:
         """The question to one engine."""
         return definition.ask | definition.each.get(name, {}) | {"url": f"{self.provider.url}/v1"}
+
+
+def journal_version() -> str:
+    """A journal made by other code is made anew."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "python" / "tfgrpo" / "journal").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 class Result:

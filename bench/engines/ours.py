@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from bench.engine.ours import Opened, config_for
+from bench.engine.ours import Opened, config_for, fill, first_call, practise
 from bench.engine.protocol import Answer
 
 
@@ -21,6 +21,10 @@ class Engine:
 
     async def call(self, index: int) -> Answer:
         return await self.opened.call(index)
+
+    async def work(self, ask: dict[str, Any]) -> dict[str, Any]:
+        ways = {"practise": practise, "fill": fill, "first_call": first_call}
+        return await ways[ask["what"]](ask)
 
     async def close(self) -> None:
         await self.opened.close()
