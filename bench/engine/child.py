@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -51,15 +52,22 @@ class Tally:
         """As an answer to a question."""
         return {
             "answered": self.answered,
-            "lost": self.errors.total(),
             "marks": self.marks,
             "tokens": self.tokens,
             "errors": dict(self.errors.most_common(3)),
         }
 
 
-async def fan_out(call: Callable[[int], Awaitable[Any]], indices: Iterable[int], in_flight: int) -> Tally:
-    """Makes all calls, so many at once; a call that fails is lost and counted."""
+async def fan_out(
+    call: Callable[[int], Awaitable[Any]],
+    indices: Iterable[int],
+    in_flight: int,
+    deadline: float | None = None,
+) -> Tally:
+    """Makes all calls, so many at once; a call that fails is lost and counted.
+
+    After `deadline` seconds the rest is given up, and lacks in the tally.
+    """
     tally, left = Tally(), iter(indices)
 
     async def worker() -> None:
@@ -69,9 +77,10 @@ async def fan_out(call: Callable[[int], Awaitable[Any]], indices: Iterable[int],
             except Exception as error:  # noqa: BLE001  whatever a client raises, the call is lost
                 tally.count(error)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(in_flight):
-            group.create_task(worker())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(deadline), asyncio.TaskGroup() as group:
+            for _ in range(in_flight):
+                group.create_task(worker())
     return tally
 
 
@@ -95,6 +104,7 @@ class Child:
             factory = importlib.import_module("uvloop").new_event_loop
         self.runner = asyncio.Runner(loop_factory=factory)
         self.in_flight = 1
+        self.deadline: float | None = None
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
@@ -104,6 +114,7 @@ class Child:
     def open(self, ask: dict[str, Any]) -> dict[str, Any]:
         """Makes the engine ready and warms it up with calls of other groups than those that are measured."""
         self.in_flight = ask["in_flight"]
+        self.deadline = ask.get("deadline")
         self.runner.run(self.engine.open(ask))
         warm = range(10_000_000, 10_000_000 + ask.get("warm", 0))
         if not warm:
@@ -144,10 +155,10 @@ class Child:
 
     async def _fan_out(self, indices: Sequence[int], late: list[float] | None) -> Tally:
         if late is None:
-            return await fan_out(self.engine.call, indices, self.in_flight)
+            return await fan_out(self.engine.call, indices, self.in_flight, self.deadline)
         async with asyncio.TaskGroup() as group:
             watch = group.create_task(lateness(late))
-            tally = await fan_out(self.engine.call, indices, self.in_flight)
+            tally = await fan_out(self.engine.call, indices, self.in_flight, self.deadline)
             watch.cancel()
         return tally
 

@@ -22,7 +22,8 @@ def of_calls(ask: Mapping[str, Any], told: Mapping[str, Any], counts: Mapping[st
         "wall": told["wall"],
         "calls a second": share(served, told["wall"]),
         "answered": told["answered"] / calls,
-        "lost": float(told["lost"]),
+        # Failed or given up: there is no answer.
+        "lost": float(calls - told["answered"]),
         "served": served / calls,
         "streamed": share(counts["streamed"], served),
         "right": float(right),
@@ -36,7 +37,9 @@ def of_calls(ask: Mapping[str, Any], told: Mapping[str, Any], counts: Mapping[st
         ideal = math.ceil(calls / ask["in_flight"]) * ask["seconds"]
         figures["share of the possible rate"] = share(ideal * told["answered"] / calls, told["wall"])
     if counts["permitted"] > 0:
+        # The time until the last answer counts, though nothing could be sent any more while it was waited for.
         figures["used"] = share(served, counts["permitted"])
+        figures["used to the last admission"] = share(served, counts["permitted_admitted"])
     if counts["permitted_tokens"] > 0:
         figures["used tokens"] = share(counts["tokens"], counts["permitted_tokens"])
     for name in ("late p99", "late most"):
@@ -62,11 +65,9 @@ def lower_bound(
             last += call["latency"]
             continue
         task = parts[2]
-        if parts[0] == "practice":
-            stage = "rollout"
-        else:
-            # A repair follows its question.
-            stage = "/".join(parts[3:]) if "repair" in parts else parts[3]
+        stage = parts[0] if parts[0] == "practice" else parts[3]
+        if "repair" in parts:  # it follows its question
+            stage = "/".join(parts[3:])
         stages[task][stage] = max(stages[task][stage], call["latency"])
     path = max((sum(found.values()) for found in stages.values()), default=0.0) + last
     bounds = {
@@ -111,6 +112,4 @@ def share(part: float, whole: float) -> float:
 def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
     """Of each figure the median of the rounds."""
     names = dict.fromkeys(name for figures in rounds for name in figures)
-    return {
-        name: statistics.median(figures[name] for figures in rounds if name in figures) for name in names
-    }
+    return {name: statistics.median(figures[name] for figures in rounds if name in figures) for name in names}

@@ -62,7 +62,9 @@ ANSWERS: list[dict[str, Any]] = [
         "contains": OBJECTIVE,
         "choices": [
             "1. The attempt wrote down what is given. 2. It chose the unknown and set up one equation. 3. It solved "
-            f"the equation, with a slip in line {line}, and stated the result. " + "It checked one case by hand. " * 12
+            f"the equation, with a slip in line {line}, and stated the result. "
+            + "It checked one case by hand. "
+            * 12
             for line in range(1, 6)
         ],
     },

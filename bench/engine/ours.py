@@ -6,7 +6,7 @@ model. `Opened` serves single calls; `practise` runs real steps; `fill` and `fir
 
 from __future__ import annotations
 
-import os
+import io
 import shutil
 import tempfile
 import time
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from rich.console import Console
-
 from bench.engine import lessons, work
 from bench.engine.protocol import Answer
+from rich.console import Console
+
 from tfgrpo.config import Config, resolve_config
 from tfgrpo.distill import Asker, Prompts
 from tfgrpo.engine.budget import Budget
@@ -35,7 +35,17 @@ from tfgrpo.models import Model
 from tfgrpo.models.model import Observer
 from tfgrpo.observe import Progress
 from tfgrpo.rollout import build_agent
-from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Operation, OperationKind, Role, Task, Usage
+from tfgrpo.types import (
+    Choice,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Operation,
+    OperationKind,
+    Role,
+    Task,
+    Usage,
+)
 from tfgrpo.verify import build_verifier
 
 FOLDER = Path(__file__).parents[2] / ".cache" / "bench" / "engine"
@@ -71,8 +81,8 @@ class Opened:
         self.journal = await stack.enter_async_context(
             Journal.create(path, {}) if self._given is None else Journal.open(path)
         )
-        silent = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
-        progress = stack.enter_context(Progress(Console(file=silent)))
+        # No terminal: plain lines, as in a log.
+        progress = stack.enter_context(Progress(Console(file=io.StringIO())))
         self.hooks = Hooks([progress])
         self.models: dict[Role, Model] = dict(
             await open_models(self.config, stack, self.directory, lambda *_: None)
@@ -169,7 +179,9 @@ def practice_tasks(ask: dict[str, Any]) -> list[Task]:
 
 def first_library() -> ExperienceLibrary:
     """A few experiences, so that a proposal has to be asked for."""
-    operations = [Operation(OperationKind.ADD, text=text, index=index) for index, text in enumerate(lessons.KNOWN)]
+    operations = [
+        Operation(OperationKind.ADD, text=text, index=index) for index, text in enumerate(lessons.KNOWN)
+    ]
     return ExperienceLibrary.empty().apply(operations)[0]
 
 
@@ -192,10 +204,8 @@ async def practise(ask: dict[str, Any]) -> dict[str, Any]:
 
 async def fill(ask: dict[str, Any]) -> dict[str, Any]:
     """A journal with so many completed calls, for a resume."""
-    directory = Path(ask["directory"])
-    directory.mkdir(parents=True)
     left = iter(range(ask["calls"]))
-    async with Journal.create(directory / "journal.db", {}) as journal:
+    async with Journal.create(Path(ask["directory"]) / "journal.db", {}) as journal:
 
         async def writer() -> None:
             for index in left:

@@ -37,7 +37,7 @@ class Provider:
         """What the server alone can do here."""
         self.configure({})
         before = self.counts()["server_cpu"]
-        command = [self.folder / "bench-ceiling", str(self.port), str(CEILING_CALLS), str(CEILING_BODY)]
+        command = [str(self.folder / "bench-ceiling"), str(self.port), str(CEILING_CALLS), str(CEILING_BODY)]
         rate = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         spent = self.counts()["server_cpu"] - before
         return {"calls a second": rate, "microseconds a call": spent / CEILING_CALLS * 1e6}

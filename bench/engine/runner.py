@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "bench" / "engine"
 RECORD = ROOT / "bench" / "record"
 SERVER = ROOT / "target" / "bench" / "release"
+# Seconds for one answer of an engine's process.
+PATIENCE = 400.0
 # The environment of each rival; who is not here runs with the project's interpreter.
 RIVALS = {
     "openai_default": "openai",
@@ -89,14 +93,20 @@ class Process:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        # A client that waits for ever must not stop the bench.
+        watch = threading.Timer(PATIENCE, self.process.kill)
+        watch.start()
         try:
             self.process.stdin.write(json.dumps(question | {"do": do}) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            watch.cancel()
         if not line:
-            self.process.wait()
+            if self.process.wait() == -signal.SIGKILL:
+                raise EngineError(f"killed, no answer for {PATIENCE:g} s")
             said = self.log.read_text(errors="replace").strip().splitlines()
             raise EngineError(said[-1] if said else f"exit status {self.process.returncode}")
         answer: dict[str, Any] = json.loads(line)
@@ -138,6 +148,8 @@ class Bench:
         try:
             for number in range(definition.rounds):
                 for name in [name for name in names if name not in result.failed]:
+                    if number >= asks[name].get("rounds", definition.rounds):
+                        continue
                     ask = asks[name] | {"first": number * asks[name]["calls"]}
                     try:
                         if name not in processes:
@@ -225,6 +237,7 @@ class Bench:
         if (folder / "complete").exists():
             return
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         process = self.start(definition, name)
         try:
             process.ask("work", ask | {"what": "fill"})
@@ -274,7 +287,9 @@ class Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="definitions to run, by the beginning of their name; none: all")
+    parser.add_argument(
+        "names", nargs="*", help="definitions to run, by the beginning of their name; none: all"
+    )
     parser.add_argument("--rivals", type=Path, default=CACHE, help="the folder of the rivals' environments")
     parser.add_argument("--quick", action="store_true", help="about three minutes; no record")
     parser.add_argument("--engines", help="only these engines, by comma; no record")
@@ -311,6 +326,8 @@ def main() -> None:
             wrong += OURS in result["failed"]
             missed += sum(not row["reached"] for row in result["gates"])
             print(terminal(result), flush=True)
+            # What is measured is measured, should a later definition fail.
+            (CACHE / "partial.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     record["minutes"] = round((time.perf_counter() - start) / 60, 1)
     whole = not (options.names or options.quick or engines)
     folder = RECORD if whole or options.update else CACHE

@@ -160,7 +160,8 @@ def markdown(record: dict[str, Any]) -> str:
     ]
     for result in record["definitions"].values():
         lines += [
-            f"| {result['title']} | {row['gate']} | {number(row['stretch'])} | {number(row['value'])} | {verdict(row)} |"
+            f"| {result['title']} | {row['gate']} | {number(row['stretch'])} | {number(row['value'])} "
+            f"| {verdict(row)} |"
             for row in result["gates"]
         ]
     everyone: dict[str, str] = {}

@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import orjson
-
 from bench.engine import work
 from bench.engine.protocol import Answer
 

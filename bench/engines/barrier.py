@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 import msgspec
-
 from bench.engine.ours import Opened, first_library, practice_config, practice_tasks
+
 from tfgrpo.distill import compare, consolidate, propose, summarize
 from tfgrpo.engine.context import each
 from tfgrpo.engine.group import run_rollouts, signal_of
@@ -89,6 +89,11 @@ class Engine:
             settled = await consolidate(asker, key_of("consolidate", 1), operations, library, "batch")
             learned, _ = library.apply(settled.operations)
             wall = time.perf_counter() - start
-            return {"wall": wall, "taught": len(advantages), "entries": len(learned), "digest": learned.digest}
+            return {
+                "wall": wall,
+                "taught": len(advantages),
+                "entries": len(learned),
+                "digest": learned.digest,
+            }
         finally:
             await opened.close()

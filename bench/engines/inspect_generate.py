@@ -14,7 +14,9 @@ class Engine:
     loop = "asyncio"
 
     def describe(self) -> str:
-        return f"inspect-ai {version('inspect-ai')}, get_model('openai/…').generate, openai {version('openai')}"
+        return (
+            f"inspect-ai {version('inspect-ai')}, get_model('openai/…').generate, openai {version('openai')}"
+        )
 
     async def open(self, ask: dict[str, Any]) -> None:
         models = importlib.import_module("inspect_ai.model")
@@ -29,7 +31,9 @@ class Engine:
         )
 
     async def call(self, index: int) -> Answer:
-        messages = [self.parts[message["role"]](content=message["content"]) for message in work.messages(index)]
+        messages = [
+            self.parts[message["role"]](content=message["content"]) for message in work.messages(index)
+        ]
         output = await self.model.generate(messages, config=self.config(seed=index))
         return Answer(output.completion, output.usage.total_tokens)
 

@@ -21,9 +21,7 @@ class Engine:
         self.where = {"model": f"openai/{work.MODEL}", "api_base": ask["url"], "api_key": "bench"}
 
     async def call(self, index: int) -> Answer:
-        reply = await self.complete(
-            messages=work.messages(index), max_tokens=work.MAX_TOKENS, seed=index
-        )
+        reply = await self.complete(messages=work.messages(index), max_tokens=work.MAX_TOKENS, seed=index)
         return Answer(reply.choices[0].message.content, reply.usage.total_tokens)
 
     async def complete(self, **body: Any) -> Any:

@@ -11,7 +11,9 @@ from bench.engines import openai_default
 
 class Engine(openai_default.Engine):
     def describe(self) -> str:
-        return f"openai {version('openai')} with DefaultAioHttpClient, aiohttp {version('aiohttp')}, on uvloop"
+        return (
+            f"openai {version('openai')} with DefaultAioHttpClient, aiohttp {version('aiohttp')}, on uvloop"
+        )
 
     def client(self, ask: dict[str, Any]) -> Any:
         openai = importlib.import_module("openai")
