@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn, TypeVar
 
@@ -86,7 +87,8 @@ class Calls:
         self._waiting: set[anyio.CancelScope] = set()
         self._flying: set[anyio.CancelScope] = set()
         self._drained = anyio.Event()
-        self._backing_off = self._waiting_for_disk = 0
+        self._waiting_for_disk = 0
+        self._backing_off: Counter[str] = Counter()
 
     def count_open_intents(self) -> None:
         """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
@@ -104,7 +106,8 @@ class Calls:
 
     def waits(self) -> dict[str, int]:
         """How many calls wait for something else than an admission, by what for."""
-        return {"budget": self.budget.waiting, "disk": self._waiting_for_disk, "retry": self._backing_off}
+        retries = {f"retry: {kind}": count for kind, count in self._backing_off.items()}
+        return {"budget": self.budget.waiting, "disk full": self._waiting_for_disk} | retries
 
     def halt(self, reason: TfgrpoError) -> RunStoppedError:
         """Launch nothing more; calls in flight may finish and are kept; then every caller gets the error.
@@ -321,11 +324,11 @@ class Calls:
             upstream.check_idle()
             await allowance.take()
 
-        self._backing_off += 1
+        self._backing_off[error.kind] += 1
         try:
             await self._unless_halted(wait)
         finally:
-            self._backing_off -= 1
+            self._backing_off[error.kind] -= 1
 
     async def _ready(self) -> None:
         """The disk is full, or refused: nothing is launched before it is well again."""
