@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,8 @@ async def resume(
         JournalError: as in `practice`.
     """
     directory = Path(run_dir)
-    journal = Journal.open(journal_path(directory))
+    hooks = tuple(hooks)
+    journal = Journal.open(journal_path(directory), on_trouble=_trouble(hooks))
     async with journal:
         header = read_header(journal.header, directory)
         config = run_config(header, directory, overrides)
@@ -256,7 +257,9 @@ async def _start(inputs: _Inputs, run_dir: str | Path | None, surroundings: _Sur
             f"{directory}: cannot be written ({error.strerror}); choose another --run-dir."
         ) from None
     inputs.library.save(directory / START)
-    journal = Journal.create(directory / "journal.db", msgspec.to_builtins(header))
+    journal = Journal.create(
+        directory / "journal.db", msgspec.to_builtins(header), on_trouble=_trouble(surroundings.hooks)
+    )
     async with journal:
         return await _work(journal, inputs, directory, surroundings)
 
@@ -401,6 +404,16 @@ def _resumable(error: RunStoppedError, directory: Path) -> RunStoppedError:
     error.message = f"{error.reason.message} Go on with: tfgrpo resume {directory}"
     error.args = (error.message,)
     return error
+
+
+def _trouble(hooks: Iterable[Hook]) -> Callable[[str | None], None]:
+    """What the journal calls when the disk is full or refuses, and with None when it goes on."""
+    told = Hooks(tuple(hooks))
+
+    def tell(message: str | None) -> None:
+        told.emit(Warned(message or "The disk takes data again: the run goes on."))
+
+    return tell
 
 
 def _ignore(_done: int, _total: int, _what: str) -> None:

@@ -8,6 +8,7 @@ Nobody polls, and no task of our own has to be kept alive.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -185,6 +186,7 @@ class Admission:
         self.now = self.loop.time
         self.waiting: dict[int, Lease] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm = math.inf
 
     def slot(
         self, *, priority: int = 0, run: int = 0, input_tokens: int = 0, output_tokens: int = 0
@@ -212,15 +214,14 @@ class Admission:
         granted, wake = self.core.poll(self.now())
         for ticket in granted:
             self.waiting.pop(ticket).granted()
-        timer = self._timer
-        if timer is not None:
-            if wake is not None and timer.when() <= wake and not timer.cancelled():
-                return  # it rings early enough, and then asks anew
-            timer.cancel()
-            self._timer = None
-        if wake is not None:
-            self._timer = self.loop.call_at(wake, self._ring)
+        if wake is None or wake < self._alarm:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer, self._alarm = None, math.inf
+            if wake is not None:
+                self._timer, self._alarm = self.loop.call_at(wake, self._ring), wake
+        # An alarm that is too early rings, and then asks anew.
 
     def _ring(self) -> None:
-        self._timer = None
+        self._timer, self._alarm = None, math.inf
         self.grant()

@@ -124,6 +124,11 @@ class OpenAIModel:
         self._target = session.target(url, headers)
 
     @property
+    def admission_key(self) -> tuple[str, str, str]:
+        """Which limits its calls count against: provider, model, and the key by its hash."""
+        return str(self._url), self.name, hashlib.sha256((self._api_key or "").encode()).hexdigest()
+
+    @property
     def group_limit(self) -> int | None:
         """The largest `n` worth sending; see `Model.group_limit`."""
         return self._group_limit
