@@ -33,6 +33,7 @@ from tfgrpo.errors import (
 from tfgrpo.events import CallFinished, Hooks
 from tfgrpo.journal import CallState, CallStatus, Journal, request_digest
 from tfgrpo.models import Model
+from tfgrpo.models.deadline import Deadline
 from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
 
 T = TypeVar("T")
@@ -84,8 +85,9 @@ class Calls:
             self._upstreams[role] = upstream
         self._in_flight = 0
         self._halted: RunStoppedError | None = None
-        self._waiting: set[anyio.CancelScope] = set()
-        self._flying: set[anyio.CancelScope] = set()
+        # What precedes a launch ends with a halt; what is in flight has a while to finish.
+        self._launching = Deadline()
+        self._flying = Deadline()
         self._drained = anyio.Event()
         self._waiting_for_disk = 0
         self._backing_off: Counter[str] = Counter()
@@ -116,10 +118,8 @@ class Calls:
         """
         if self._halted is None:
             self._halted = RunStoppedError(reason)
-            for scope in self._flying:
-                scope.deadline = anyio.current_time() + DRAIN
-            for scope in tuple(self._waiting):
-                scope.cancel()
+            self._flying.cut(DRAIN)
+            self._launching.cut(0.0)
             if self._in_flight == 0:
                 self._drained.set()
         return self._halted
@@ -276,15 +276,13 @@ class Calls:
         self, upstream: Upstream, key: str, request: ModelRequest, lease: Lease, stream: bool
     ) -> ModelReply:
         """The exchange itself; once the run has to stop it has `DRAIN` seconds left, and its intent stays open."""
-        with anyio.CancelScope() as scope:
-            self._flying.add(scope)
-            if self._halted is not None:
-                scope.deadline = anyio.current_time() + DRAIN
-            try:
+        try:
+            with self._flying.watch():
                 return await upstream.model.complete(request, key=key, observer=lease, stream=stream)
-            finally:
-                self._flying.discard(scope)
-        raise self.halt(InterruptedRunError("The call was cut off."))  # the scope is only cut off by a halt
+        except TimeoutError:
+            if self._halted is None:
+                raise  # not ours, and no model of ours raises it
+            raise self.halt(InterruptedRunError("The call was cut off.")) from None
 
     async def _reserve(self, most: Usage) -> None:
         """Wait for calls in flight to settle; a budget that cannot hold the call stops the run."""
@@ -296,12 +294,12 @@ class Calls:
     async def _unless_halted(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Await what must precede a launch; a halt ends the wait."""
         if self._halted is None:
-            with anyio.CancelScope() as scope:
-                self._waiting.add(scope)
-                try:
+            try:
+                with self._launching.watch():
                     got = await wait()
-                finally:
-                    self._waiting.discard(scope)
+            except TimeoutError:
+                pass
+            else:
                 if self._halted is None:
                     return got
         return await self._stop(InterruptedRunError("The run was halted."))
