@@ -9,15 +9,16 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.steady import SteadyClock
 from tests.world import make_config, models
 
 import tfgrpo
 from tfgrpo.engine.records import GroupPlan, GroupRecord
-from tfgrpo.errors import CutOffError, RunStoppedError
+from tfgrpo.errors import CutOffError, RunStoppedError, TaskTimeoutError
 from tfgrpo.events import CallFinished, Event
 from tfgrpo.journal import JournalReader
 from tfgrpo.rollout import Ask, Attempt, Deadline, is_cut_off, run_rollout
-from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel, VirtualClock
+from tfgrpo.testing import FaultPlan, FaultType, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script, seeded
 from tfgrpo.types import (
     Choice,
@@ -36,21 +37,21 @@ SCRIPT = practice_script()
 
 
 def run(
-    folder: Path, model: ScriptedModel, *, clock: VirtualClock | None = None, **overrides: Any
+    folder: Path, model: ScriptedModel, *, clock: SteadyClock | None = None, **overrides: Any
 ) -> tfgrpo.Run:
     config = make_config(folder, **overrides)
 
     async def main() -> tfgrpo.Run:
         return await tfgrpo.practice(config, models=models(model), run_dir=folder / "run")
 
-    return (clock or VirtualClock(grace=0.05)).run(main)
+    return (clock or SteadyClock()).run(main)
 
 
 def go_on(folder: Path, model: ScriptedModel) -> tfgrpo.Run:
     async def main() -> tfgrpo.Run:
         return await tfgrpo.resume(folder / "run", models=models(model))
 
-    return VirtualClock(grace=0.05).run(main)
+    return SteadyClock().run(main)
 
 
 def rollouts_of(folder: Path, phase: str = "practice") -> dict[str, Rollout]:
@@ -58,7 +59,7 @@ def rollouts_of(folder: Path, phase: str = "practice") -> dict[str, Rollout]:
         return reader.records("rollout", Rollout, prefix=f"{phase}/")
 
 
-def slow(share: float, seconds: float = 5_000.0) -> Callable[[ModelRequest], float]:
+def slow(share: float, seconds: float = 500.0) -> Callable[[ModelRequest], float]:
     """Latencies of which a share is far beyond the others."""
     return lambda request: seconds if seeded(request).random() < share else 1.0
 
@@ -84,7 +85,7 @@ def test_a_hanging_rollout_becomes_a_fault_and_is_paid_once(tmp_path: Path, grou
 
 
 def test_waiting_for_a_slot_costs_no_time_of_the_task(tmp_path: Path) -> None:
-    clock = VirtualClock(grace=0.05)
+    clock = SteadyClock()
     model = ScriptedModel(SCRIPT, 60.0, group_limit=1)
     run(tmp_path, model, clock=clock, practice=4, limits__concurrency=1, limits__task_timeout=100.0)
     assert clock.now > 12 * 60.0
@@ -98,6 +99,38 @@ def test_retries_count_from_the_first_launch(tmp_path: Path) -> None:
     errors = Counter(r.fault.error for r in rollouts_of(tmp_path).values() if r.fault is not None)
     assert errors == {"TaskTimeoutError": 3}
     assert all(2 <= n <= 3 for key, n in model.calls.items() if key.startswith("practice/0001/t0/"))
+
+
+def test_a_provider_that_paces_us_makes_no_faults(tmp_path: Path) -> None:
+    """429s for longer than the task's timeout: the clock stands between a refusal and the next launch."""
+    limited = PlannedFault(FaultType.RATE_LIMITED, retry_after=150.0)
+    faults = FaultPlan().when(
+        lambda call: call.key.startswith("practice/0001/t0/") and call.attempt <= 3, limited
+    )
+    clock = SteadyClock()
+    model = ScriptedModel(SCRIPT, 5.0, faults)
+    run(tmp_path, model, clock=clock, practice=2, limits__task_timeout=100.0)
+    assert clock.now > 450.0
+    assert all(rollout.fault is None for rollout in rollouts_of(tmp_path).values())
+
+
+def test_a_clock_that_stood_goes_on_where_it_was() -> None:
+    async def work(deadline: Deadline) -> None:
+        with deadline:
+            deadline.start()
+            await anyio.sleep(60.0)
+            deadline.pause()
+            await anyio.sleep(500.0)
+            deadline.start()
+            deadline.start()
+            await anyio.sleep(500.0)
+
+    async def main() -> float:
+        with pytest.raises(TaskTimeoutError):
+            await work(Deadline(100.0))
+        return anyio.current_time()
+
+    assert VirtualClock().run(main) == 600.0
 
 
 class Slow:
@@ -175,7 +208,7 @@ def test_a_cut_that_comes_too_late_changes_nothing() -> None:
 
 
 def test_a_group_closes_without_its_stragglers(tmp_path: Path) -> None:
-    clock = VirtualClock(grace=0.05)
+    clock = SteadyClock()
     model = ScriptedModel(SCRIPT, slow(0.15), group_limit=1)
     run_ = run(
         tmp_path, model, clock=clock, practice=4, practice__oversample=3, limits__task_timeout=10_000.0
@@ -204,7 +237,7 @@ def test_practice_is_faster_and_evaluation_never_oversampled(tmp_path: Path) -> 
             return 1.0
         return 900.0 if seeded(request).random() < 0.15 else 1.0
 
-    clocks = VirtualClock(grace=0.05), VirtualClock(grace=0.05)
+    clocks = SteadyClock(), SteadyClock()
     for clock, extra in zip(clocks, (0, 3), strict=True):
         folder = tmp_path / str(extra)
         folder.mkdir()
@@ -262,7 +295,7 @@ def test_a_closed_group_stays_as_it_was_closed(tmp_path: Path, after: int) -> No
         )
 
     with pytest.raises(RunStoppedError):
-        VirtualClock(grace=0.05).run(begin)
+        SteadyClock().run(begin)
     with JournalReader(tmp_path / "run" / "journal.db") as reader:
         before = reader.records("group", GroupRecord)
     recorded = rollouts_of(tmp_path)
