@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -13,10 +14,15 @@ from tests.steady import SteadyClock
 from tests.world import make_config, models
 
 import tfgrpo
+from tfgrpo.config import Endpoint
+from tfgrpo.engine.first_turn import FirstTurn
+from tfgrpo.engine.prefix import Convoy, PrefixCache
+from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import GroupPlan, GroupRecord
-from tfgrpo.errors import CutOffError, RunStoppedError, TaskTimeoutError
+from tfgrpo.errors import CutOffError, JournalError, RunStoppedError, TaskTimeoutError
 from tfgrpo.events import CallFinished, Event
-from tfgrpo.journal import JournalReader
+from tfgrpo.journal import Journal, JournalReader
+from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.rollout import Ask, Attempt, Deadline, is_cut_off, run_rollout
 from tfgrpo.testing import FaultPlan, FaultType, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script, seeded
@@ -28,6 +34,7 @@ from tfgrpo.types import (
     ModelRequest,
     PriorRef,
     Reward,
+    Role,
     Rollout,
     Task,
     Trajectory,
@@ -82,6 +89,46 @@ def test_a_hanging_rollout_becomes_a_fault_and_is_paid_once(tmp_path: Path, grou
     assert all(r.fault is not None and r.fault.kind is FaultKind.MODEL for r in hung)
     assert sum(rollout.reward is not None for rollout in rollouts.values()) == 9
     assert max(model.calls.values()) == 1, "who shared the request must not ask once more"
+
+
+def test_a_shared_request_that_ran_out_of_time_is_not_sent_again() -> None:
+    """Rollouts of a chunk have one clock, but even one that had time left must not pay a second time."""
+    sent: list[str] = []
+
+    class Hanging:
+        def group_limit(self, role: Role) -> int | None:
+            return None
+
+        async def complete(self, key: str, *_: Any, on_launch: Callable[[], None], **__: Any) -> None:
+            sent.append(key)
+            on_launch()
+            await anyio.sleep_forever()
+
+    assembler = PromptAssembler(ExperienceLibrary.empty())
+    cache = PrefixCache(Endpoint(base_url="http://127.0.0.1:9/v1", name="m"))
+    convoy = Convoy(cache, assembler, 0)
+    context: Any = SimpleNamespace(
+        calls=Hanging(), prefix_cache=cache, group_convoy=lambda assembler, task: convoy
+    )
+    task, ended = Task("t", "q"), []
+
+    async def main() -> None:
+        turn = FirstTurn(
+            context, "k", task, range(2), assembler, convoy, priority=Priority.START, single=False
+        )
+
+        async def one(index: int, seconds: float) -> None:
+            with pytest.raises(TaskTimeoutError), Deadline(seconds) as deadline:
+                await turn.choice(index, ModelRequest(()), 0, deadline)
+            ended.append((index, anyio.current_time()))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(one, 0, 10.0)
+            group.start_soon(one, 1, 1000.0)
+
+    SteadyClock().run(main)
+    assert ended == [(0, 10.0), (1, 10.0)]
+    assert sent == ["k/0000x2"]
 
 
 def test_waiting_for_a_slot_costs_no_time_of_the_task(tmp_path: Path) -> None:
@@ -312,3 +359,37 @@ def test_a_closed_group_stays_as_it_was_closed(tmp_path: Path, after: int) -> No
     silent = ScriptedModel(SCRIPT)
     assert go_on(tmp_path, silent).library.digest == resumed.library.digest
     assert silent.calls.total() == 0
+
+
+def test_a_group_that_had_enough_when_the_engine_died_asks_for_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine dies after the usable records of a group and before those of its stragglers."""
+    config = make_config(tmp_path, practice=1, practice__oversample=2)
+    write = Journal.record
+
+    async def dying(journal: Journal, kind: str, key: str, value: Any) -> None:
+        if isinstance(value, Rollout) and is_cut_off(value):
+            raise JournalError("the engine dies here")
+        await write(journal, kind, key, value)
+
+    def latency(request: ModelRequest) -> float:
+        return 1.0 if request.temperature != 0.7 or len(first.calls) % 5 < 3 else 60.0
+
+    first = ScriptedModel(SCRIPT, latency, group_limit=1)
+
+    async def begin() -> None:
+        await tfgrpo.practice(config, models=models(first), run_dir=tmp_path / "run")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "record", dying)
+        with pytest.raises(JournalError, match="dies here"):
+            SteadyClock().run(begin)
+    usable = rollouts_of(tmp_path)
+    assert len(usable) == 3
+    second = ScriptedModel(SCRIPT, group_limit=1)
+    go_on(tmp_path, second)
+    assert not [key for key in second.calls if key.startswith("practice/")]
+    rollouts = rollouts_of(tmp_path)
+    assert sum(is_cut_off(rollout) for rollout in rollouts.values()) == 2
+    assert usable.items() <= rollouts.items()
