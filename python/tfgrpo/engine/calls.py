@@ -134,6 +134,7 @@ class Calls:
         stream: bool = False,
         on_launch: Callable[[], None] | None = None,
         on_first_token: Callable[[], None] | None = None,
+        on_limited: Callable[[], None] | None = None,
     ) -> ModelReply:
         """Answer a logical call from the journal, or make it, with retries, and journal it.
 
@@ -145,6 +146,7 @@ class Calls:
             stream: let the answer come in pieces, so that its first token is seen early.
             on_launch: called each time an attempt is really sent.
             on_first_token: called when the first piece of the answer, or a replayed reply, is there.
+            on_limited: called each time an attempt was refused by a rate limit.
 
         Raises:
             ModelError: all attempts failed, or the failure is of a kind that no attempt can mend.
@@ -185,6 +187,8 @@ class Calls:
                 priority = min(priority, 0) - 1  # what was started is finished first
                 if isinstance(error, RateLimitedError):
                     # 429s are the provider pacing us, not failures: the admission pauses, nothing is charged.
+                    if on_limited is not None:
+                        on_limited()
                     limited_since = now if limited_since is None else limited_since
                     if now - limited_since + (error.retry_after or 0.0) > PATIENCE:
                         await self._stop(error)
