@@ -25,7 +25,7 @@ import apsw
 from tfgrpo.errors import JournalError
 from tfgrpo.journal.disk import Disk, Trouble, reopen, trouble_of
 from tfgrpo.journal.rows import Packer, Table
-from tfgrpo.journal.schema import closed_error, journal_error
+from tfgrpo.journal.schema import close_writer, closed_error, journal_error
 
 #: Jobs and bytes of one transaction, about: bounds the wait of the first of them. While the thread compresses
 #: and writes one megabyte, the loop makes the next.
@@ -257,8 +257,7 @@ class Writer:
         self._tokens.put(None)
         self._thread.join()
         self._call(self._notice)
-        with contextlib.suppress(apsw.Error):  # a last checkpoint may fail; the log itself is on disk
-            self._connection.close()
+        close_writer(self._connection, sound=not self._doubtful)
 
     # --- in the writer thread ----------------------------------------------------------------------------
 
@@ -407,8 +406,7 @@ class Writer:
         return None
 
     def _reopen(self) -> None:
-        with contextlib.suppress(apsw.Error):
-            self._connection.close()
+        close_writer(self._connection, sound=False)
         self._connection = reopen(self._path, self._disk, self.acknowledged, self._stored_blobs)
         self._doubtful = False
         self._log_bytes = 0
