@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-nightly fuzz bench bench-core check lock clean
+.PHONY: help install demo test test-nightly fuzz bench bench-core bench-engine check lock clean
 
 PYTHON ?= python3
 SEED ?= 7
@@ -24,6 +24,7 @@ help:
 	@echo "make fuzz            throw bounded random input at loading, guard and apply"
 	@echo "make bench           measure the journal"
 	@echo "make bench-core      measure the Rust core beside its rivals (QUICK=1: two minutes)"
+	@echo "make bench-engine    measure the engine beside other clients (QUICK=1: three minutes)"
 	@echo "make lock            bring the lock files up to date"
 
 install: .venv/installed
@@ -49,6 +50,7 @@ demo: install
 
 test: install
 	cargo $(CARGO_TEST) --workspace --locked
+	cargo test --quiet --locked --manifest-path bench/server/Cargo.toml --target-dir target/bench
 	$(BIN)/python -m pytest -q -m "not nightly"
 
 test-nightly: install
@@ -87,8 +89,24 @@ bench-core: install .cache/bench/rivals/installed
 	$(BIN)/python -m bench.core.runner --rivals .cache/bench/rivals/bin/python $(if $(QUICK),--quick)
 	$(if $(TFGRPO_BENCH_LIBRARIES),$(BIN)/python -m bench.core.libraries)
 
+# Each rival of the engine has an environment to itself: their requirements contradict each other.
+ENGINE_RIVALS := curator inspect litellm openai pyreqwest
+ENGINE_INSTALLED := $(ENGINE_RIVALS:%=.cache/bench/engine/%/installed)
+$(ENGINE_INSTALLED): .cache/bench/engine/%/installed: bench/engine/requirements-%.txt .venv/bootstrapped
+	$(PYTHON) -m venv --clear $(@D)
+	$(BIN)/uv pip install --quiet --python $(@D)/bin/python --require-hashes -r $<
+	touch $@
+
+.PHONY: bench-server
+bench-server:
+	cargo build --quiet --release --locked --manifest-path bench/server/Cargo.toml --target-dir target/bench
+
+bench-engine: install bench-server $(ENGINE_INSTALLED)
+	$(BIN)/python -m bench.engine.runner --rivals .cache/bench/engine $(if $(QUICK),--quick)
+
 check: install
 	cargo fmt --all --check
+	cargo fmt --manifest-path bench/server/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	$(BIN)/ruff format --check python tests bench scripts
 	$(BIN)/ruff check python tests bench scripts
@@ -101,7 +119,12 @@ lock:
 	  --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o requirements/lock.txt
 	$(BIN)/uv pip compile bench/core/requirements-rivals.in --upgrade --generate-hashes --universal \
 	  --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o bench/core/requirements-rivals.txt
+	for rival in $(ENGINE_RIVALS); do \
+	  $(BIN)/uv pip compile bench/engine/requirements-$$rival.in --upgrade --generate-hashes --universal \
+	    --python-version 3.11 --no-emit-index-url --no-header --no-annotate -o bench/engine/requirements-$$rival.txt; \
+	done
 	cargo update
+	cargo update --manifest-path bench/server/Cargo.toml
 
 clean:
 	rm -rf .venv target

@@ -35,7 +35,9 @@ def make_config(
         '[model]\nbase_url = "http://127.0.0.1:9/v1"\nname = "scripted"\n'
         '[data]\npractice = "practice.jsonl"\nheld_out = "held_out.jsonl"\n'
         "[practice]\nepochs = 1\nbatch_size = 4\ngroup_size = 3\n"
-        "[evaluation]\nsamples = 2\n[limits]\nconcurrency = 16\n",
+        "[evaluation]\nsamples = 2\n"
+        # A provider whose rate is known: nothing has to be felt out.
+        "[limits]\nconcurrency = 16\nrequests_per_minute = 60_000_000\n",
         encoding="utf-8",
     )
     return load_config(path, {key.replace("__", "."): value for key, value in overrides.items()})

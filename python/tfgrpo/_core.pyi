@@ -154,7 +154,7 @@ class Library:
 
 @final
 class Admission:
-    """Admission of calls under concurrency and rates. Sans-IO: `now` is seconds on any clock that only rises.
+    """Admission of calls to one provider. Sans-IO: `now` is seconds on any clock that only rises.
 
     Raises:
         CoreError: a limit is 0.
@@ -166,19 +166,63 @@ class Admission:
         concurrency: int | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
+        input_tokens_per_minute: int | None = None,
+        output_tokens_per_minute: int | None = None,
     ) -> Admission: ...
-    def submit(self, priority: int, tokens: int, now: float) -> int:
-        """Queues a call of about `tokens` and returns its ticket; a lower priority number goes first."""
+    def submit(self, priority: int, run: int, input: int, output: int, now: float) -> int:
+        """Queues a call of a run, of about so many tokens in and out, and returns its ticket.
+
+        A lower priority number goes first; runs of equal priority take turns.
+        """
     def poll(self, now: float) -> tuple[list[int], float | None]:
         """The tickets granted now, in order, and when to poll again even if nothing is released."""
-    def release(self, ticket: int, now: float, tokens: int | None = None) -> None:
-        """Gives a place back and settles to the tokens used (None: as many as were asked for).
+    def sent(self, ticket: int, now: float) -> None:
+        """The call leaves now.
 
         Raises:
             CoreError: the ticket is not in flight.
         """
-    def release_rate_limited(self, ticket: int, now: float, retry_after: float | None = None) -> None:
-        """Gives a place back after a 429 and pauses all grants: `retry_after` seconds, or a growing time.
+    def read(
+        self,
+        ticket: int,
+        readings: list[tuple[int, float | None, float | None, float | None]],
+        refused_call: bool,
+        now: float,
+    ) -> None:
+        """What the head of a response said of limits; `refused_call`: it is a 429.
+
+        A reading is (kind, limit, remaining, seconds until the whole is there again); kinds are 0 requests, 1 tokens,
+        2 tokens in, 3 tokens out.
+
+        Raises:
+            CoreError: the ticket is not in flight.
+        """
+    def done(self, ticket: int, now: float, used: tuple[int, int] | None = None) -> None:
+        """Gives a place back and settles to the tokens used, in and out (None: as many as were expected).
+
+        Raises:
+            CoreError: the ticket is not in flight.
+        """
+    def rate_limited(self, ticket: int, now: float, retry_after: float | None = None) -> None:
+        """Gives a place back after a 429 and pauses all grants: `retry_after` seconds, or as long as is needed.
+
+        Raises:
+            CoreError: the ticket is not in flight.
+        """
+    def overloaded(self, ticket: int, now: float, retry_after: float | None = None) -> None:
+        """Gives a place back after a 503 or 529: nothing grows for a while; pauses if it says how long.
+
+        Raises:
+            CoreError: the ticket is not in flight.
+        """
+    def timed_out(self, ticket: int, now: float) -> None:
+        """Gives a place back after no answer came in time.
+
+        Raises:
+            CoreError: the ticket is not in flight.
+        """
+    def failed(self, ticket: int, now: float) -> None:
+        """Gives a place back; nothing was used.
 
         Raises:
             CoreError: the ticket is not in flight.
@@ -189,8 +233,14 @@ class Admission:
         Raises:
             CoreError: the ticket is not waiting.
         """
-    def snapshot(self, now: float) -> tuple[int, int, float | None, str]:
-        """In flight, waiting, end of the pause after a 429, and what the head of the queue waits for.
+    def snapshot(
+        self, now: float
+    ) -> tuple[int, int, float | None, str, int | None, float | None, float, int]:
+        """The state now.
 
-        The last is one of "none", "paused", "concurrency", "requests", "tokens".
+        In flight, waiting, end of the pause after a 429, what the head of the queue waits for, the places there are,
+        calls a second permitted, calls a second sent over the last ten seconds, 429s so far.
+
+        The fourth is one of "none", "provider cut", "concurrency", "requests", "tokens", "input tokens",
+        "output tokens", "ramp", "hidden limit".
         """

@@ -51,6 +51,9 @@ class Endpoint(Section):
 
     `group_requests` asks for the G answers of a group in one `n=G` request ("auto" tries it and falls back
     where the endpoint refuses); `structured` is how a JSON answer is asked for ("auto" tries `json_schema`).
+    `prefix_cache` lets the first prompts of a step and of a group lead, so that the others find their common
+    beginning in the provider's cache ("auto": once the provider showed that it has one); `prefix_leaders` is
+    how many different questions have to lead before a common beginning is kept (2 for DeepSeek, else 1).
     """
 
     base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
@@ -60,6 +63,13 @@ class Endpoint(Section):
     price: PriceSection | None = None
     group_requests: Literal["auto", "always", "never"] = "auto"
     structured: Literal["auto", "json_schema", "prompt"] = "auto"
+    prefix_cache: Literal["auto", "on", "off"] = "auto"
+    prefix_leaders: Positive | None = None
+
+    @property
+    def leading_questions(self) -> int:
+        """`prefix_leaders`, or what is known of the provider: DeepSeek keeps what two prompts had in common."""
+        return self.prefix_leaders or (2 if "deepseek" in (self.base_url or "").lower() else 1)
 
     @property
     def label(self) -> str:
@@ -107,13 +117,17 @@ class ModelSection(Endpoint):
 class LimitsSection(Section):
     """`[limits]`: what the provider permits, all at once; times in seconds.
 
-    `attempts` bounds how often one call is tried before it becomes a fault.
+    `attempts` bounds how often one call is tried before it becomes a fault. `task_timeout` bounds one rollout
+    from its first call that is sent to its answer; beyond it the rollout is a fault.
     """
 
     concurrency: Positive = 64
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
+    input_tokens_per_minute: Positive | None = None
+    output_tokens_per_minute: Positive | None = None
     request_timeout: float = Field(default=600.0, gt=0)
+    task_timeout: float = Field(default=1800.0, gt=0)
     attempts: Positive = 6
 
 
@@ -176,7 +190,10 @@ class PracticeSection(Section):
     """`[practice]`: the loop of METHOD steps 1 to 6.
 
     `min_graded` is how many graded rollouts a group needs (default: more than half of `group_size`, at least
-    two); a group short of graded rollouts is refilled `refills` times. `summaries` says when a rollout is
+    two); a group short of graded rollouts is refilled `refills` times. `oversample` starts so many rollouts
+    more than a group needs, where each is a request of its own, and cuts the slowest off. `max_staleness` lets
+    a step roll out and compare with the library of so many steps earlier, while those are still at work; its
+    operations are applied to the newest library all the same. `summaries` says when a rollout is
     summarised before the comparison ("auto": when it is longer than a single short answer).
 
     `tasks` draws so many of the practice tasks by the run's seed (all of them by default). `propose` says how a
@@ -199,6 +216,8 @@ class PracticeSection(Section):
     shuffle: bool = True
     min_graded: Positive | None = None
     refills: int = Field(default=1, ge=0)
+    oversample: int = Field(default=0, ge=0)
+    max_staleness: int = Field(default=0, ge=0)
     summaries: Literal["auto", "always", "never"] = "auto"
     propose: Literal["model", "add"] = "model"
     consolidate: Literal["batch", "strategy", "none"] = "batch"
@@ -268,9 +287,16 @@ class Config(BaseSettings):
     evaluation: EvaluationSection = EvaluationSection()
 
     def digest(self) -> str:
-        """Hash of every setting that shapes results; speed limits, budget and the run's name do not."""
+        """Hash of every setting that shapes results; speed, budget and the run's name do not."""
         body = self._resolved()
         del body["run"]["name"], body["limits"], body["budget"]
+        for table in (body["model"], *(body["model"].get(role.value, {}) for role in Role)):
+            for key in ("prefix_cache", "prefix_leaders"):
+                table.pop(key, None)
+        # Keys that came later count where they are set: a run of before has the digest it was started with.
+        for key in ("oversample", "max_staleness"):
+            if body["practice"][key] == 0:
+                del body["practice"][key]
         return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def to_toml(self) -> str:

@@ -85,6 +85,14 @@ class ModelTimeoutError(ModelError):
     retryable = True
 
 
+class TaskTimeoutError(ModelError):
+    """A rollout had no answer within `limits.task_timeout` seconds of its first call."""
+
+
+class CutOffError(ModelError):
+    """A straggler: its group closed without it (`practice.oversample`). Counts in no statistic."""
+
+
 class RateLimitedError(ModelError):
     """429: the provider asks for a pause. Charged to no retry budget; the whole fan-out pauses."""
 
@@ -95,6 +103,10 @@ class ServerError(ModelError):
     """5xx: the provider failed or is overloaded."""
 
     retryable = True
+
+
+class OverloadedError(ServerError):
+    """503 or 529: the provider has no capacity just now. Nothing was done; growth pauses."""
 
 
 class MalformedReplyError(ModelError):

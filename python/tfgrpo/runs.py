@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,30 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from tfgrpo.config import Config
+from tfgrpo.config import Config, api_key
 from tfgrpo.distill import Asker, Prompts
 from tfgrpo.engine.budget import Budget
 from tfgrpo.engine.calls import Calls
+from tfgrpo.engine.ceiling import (
+    RATES,
+    CallSize,
+    files_warning,
+    raise_open_files,
+    seconds_a_call,
+    which_binds,
+)
 from tfgrpo.engine.context import Context, distiller_send
 from tfgrpo.engine.dataset import Dataset, load_dataset
+from tfgrpo.engine.estimate import Estimate, estimate, rollout_size
 from tfgrpo.engine.evaluate import run_evaluation
+from tfgrpo.engine.guesses import guessed, measured
 from tfgrpo.engine.header import START, Header, Kind, journal_path, read_header, run_config
 from tfgrpo.engine.practice import practice_tasks, run_practice
 from tfgrpo.engine.providers import Fetching, open_admissions, open_models
+from tfgrpo.engine.sample import sampling
 from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import ConfigError, DataError, RunStoppedError
-from tfgrpo.events import Hook, Hooks, Warned
+from tfgrpo.events import Hook, Hooks, Noted, Warned
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary, tokenizer_for_model
 from tfgrpo.models import Model
@@ -34,7 +45,7 @@ from tfgrpo.report.comparison import Comparison
 from tfgrpo.report.records import read_records
 from tfgrpo.report.result import Result, encode
 from tfgrpo.rollout import build_agent
-from tfgrpo.types import Role, Usage
+from tfgrpo.types import Role, Task, Usage
 from tfgrpo.verify import build_verifier
 
 
@@ -77,10 +88,25 @@ async def practice(
 
     Cancellation: aborts calls in flight, which then count as possibly paid; all else is kept for `resume`.
     """
-    if config.data.practice is None:
-        raise ConfigError("data.practice is missing: practising needs practice tasks.")
-    inputs = _Inputs.load("practice", config, ExperienceLibrary.empty())
+    inputs = _Inputs.load_practice(config)
     return await _start(inputs, run_dir, _Surroundings(tuple(hooks), models, stop, fetching))
+
+
+def estimate_practice(config: Config, source: str | Path | None = None) -> Estimate:
+    """What `practice` with this configuration will take; nothing is sent and nothing is written.
+
+    Args:
+        config: from `load_config`; `data.practice` is needed.
+        source: a run directory whose means take the place of the guesses.
+
+    Raises:
+        ConfigError: configuration, data or `source` are unusable.
+        JournalError: the journal of `source` is damaged.
+    """
+    inputs = _Inputs.load_practice(config)
+    guesses = guessed(config) if source is None else measured(config, Path(source))
+    tasks = inputs.drawn()
+    return estimate(config, tasks, inputs.held_out.tasks, inputs.prompts, guesses=guesses)
 
 
 async def evaluate(
@@ -126,7 +152,8 @@ async def resume(
         JournalError: as in `practice`.
     """
     directory = Path(run_dir)
-    journal = Journal.open(journal_path(directory))
+    hooks = tuple(hooks)
+    journal = Journal.open(journal_path(directory), on_trouble=_trouble(hooks))
     async with journal:
         header = read_header(journal.header, directory)
         config = run_config(header, directory, overrides)
@@ -158,6 +185,12 @@ class _Inputs:
     prompts: Prompts
 
     @classmethod
+    def load_practice(cls, config: Config) -> _Inputs:
+        if config.data.practice is None:
+            raise ConfigError("data.practice is missing: practising needs practice tasks.")
+        return cls.load("practice", config, ExperienceLibrary.empty())
+
+    @classmethod
     def load(cls, kind: Kind, config: Config, library: ExperienceLibrary) -> _Inputs:
         practice = config.data.practice if kind == "practice" else None
         held_out = load_dataset(config.data.held_out, key="data.held_out")
@@ -171,6 +204,10 @@ class _Inputs:
         # Counted as the model counts that will read it.
         counted = library.with_tokenizer(tokenizer_for_model(config.model.role(Role.ROLLOUT).label))
         return cls(kind, config, held_out, tasks, counted, Prompts(config.distill.prompts))
+
+    def drawn(self) -> tuple[Task, ...]:
+        """The tasks that are practised on; none in an evaluation."""
+        return () if self.practice is None else practice_tasks(self.config, self.practice.tasks)
 
     def header(self, started: float) -> Header:
         return Header(
@@ -202,7 +239,11 @@ class _Inputs:
 
 
 async def _start(inputs: _Inputs, run_dir: str | Path | None, surroundings: _Surroundings) -> Run:
-    build_verifier(inputs.config.verifier)  # a wrong verifier.function is told before anything is created
+    # A wrong verifier.function and a missing key are told before anything is created.
+    build_verifier(inputs.config.verifier)
+    if surroundings.models is None:
+        for role in Role:
+            api_key(inputs.config.model.role(role))
     name = inputs.config.run.name
     directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{name}-{secrets.token_hex(3)}"
     if (directory / "journal.db").exists():
@@ -216,7 +257,9 @@ async def _start(inputs: _Inputs, run_dir: str | Path | None, surroundings: _Sur
             f"{directory}: cannot be written ({error.strerror}); choose another --run-dir."
         ) from None
     inputs.library.save(directory / START)
-    journal = Journal.create(directory / "journal.db", msgspec.to_builtins(header))
+    journal = Journal.create(
+        directory / "journal.db", msgspec.to_builtins(header), on_trouble=_trouble(surroundings.hooks)
+    )
     async with journal:
         return await _work(journal, inputs, directory, surroundings)
 
@@ -260,8 +303,12 @@ async def _open(
             )
         )
     budget = Budget(config.budget, spent, lambda message: hooks.emit(Warned(message)))
-    calls = Calls(journal, models, open_admissions(config.limits, models), budget, config, hooks)
+    admissions = open_admissions(config.limits, models)
+    calls = Calls(journal, models, admissions, budget, config, hooks)
     calls.count_open_intents()
+    await stack.enter_async_context(sampling(hooks, admissions, budget, calls.waits))
+    for told in start_notes(config, inputs, journal, models):
+        hooks.emit(told)
     if surroundings.stop is not None:
         surroundings.stop.attach(calls.halt)
     return Context(
@@ -273,8 +320,34 @@ async def _open(
         verifier=verifier,
         asker=Asker(distiller_send(calls, config.run.seed), inputs.prompts, config),
         hooks=hooks,
-        practice_tasks=practice_tasks(config, inputs.practice.tasks) if inputs.practice is not None else (),
+        practice_tasks=inputs.drawn(),
     )
+
+
+def start_notes(
+    config: Config, inputs: _Inputs, journal: Journal, models: Mapping[Role, Model]
+) -> Iterator[Warned | Noted]:
+    """What binds, said before the first call: open files, and for each endpoint its calls and rates."""
+    limits = config.limits
+    if warning := files_warning(raise_open_files(limits.concurrency), limits.concurrency):
+        yield Warned(warning)
+    tokens: tuple[float, float] | tuple[None, None] = (None, None)
+    if any(getattr(limits, key, None) is not None for key in RATES if key != "requests_per_minute"):
+        tokens = rollout_size(
+            estimate(config, inputs.drawn(), inputs.held_out.tasks, inputs.prompts, library=inputs.library)
+        )
+    seconds = seconds_a_call(journal.reader)
+    told: dict[str, list[str]] = {}
+    seen: set[int] = set()
+    for role in (Role.ROLLOUT,) if inputs.kind == "evaluation" else (Role.ROLLOUT, Role.DISTILLER):
+        if id(models[role]) in seen:
+            continue
+        seen.add(id(models[role]))
+        call = CallSize(seconds.get(role), *(tokens if role is Role.ROLLOUT else (None, None)))
+        slots = models[role].group_limit if config.model.role(role).local else None
+        told.setdefault(which_binds(limits, call, slots), []).append(role.value)
+    for said, roles in told.items():
+        yield Noted(said if len(seen) == 1 else f"{' and '.join(roles)}: {said}")
 
 
 def write_report(run_dir: str | Path) -> Run:
@@ -331,6 +404,16 @@ def _resumable(error: RunStoppedError, directory: Path) -> RunStoppedError:
     error.message = f"{error.reason.message} Go on with: tfgrpo resume {directory}"
     error.args = (error.message,)
     return error
+
+
+def _trouble(hooks: Iterable[Hook]) -> Callable[[str | None], None]:
+    """What the journal calls when the disk is full or refuses, and with None when it goes on."""
+    told = Hooks(tuple(hooks))
+
+    def tell(message: str | None) -> None:
+        told.emit(Warned(message or "The disk takes data again: the run goes on."))
+
+    return tell
 
 
 def _ignore(_done: int, _total: int, _what: str) -> None:

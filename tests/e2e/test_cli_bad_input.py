@@ -135,6 +135,18 @@ async def test_a_refusal_stops_and_a_mended_one_goes_on(
         assert "Traceback" not in message
 
 
+def test_a_key_that_is_not_set_is_told_before_anything_is_created(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "config.toml").read_text("utf-8")
+    (folder / "config.toml").write_text(
+        text.replace("[data]", 'api_key_env = "TFGRPO_NO_SUCH_KEY"\n[data]'), "utf-8"
+    )
+    assert main(["practice", str(folder / "config.toml"), "--run-dir", str(folder / "run")]) == 2
+    assert "TFGRPO_NO_SUCH_KEY is not set" in told(capsys)
+    assert not (folder / "run").exists()
+
+
 GRADERS = """
 def seven(task, answer):
     return 7
@@ -172,7 +184,8 @@ async def test_doctor_says_what_is_well_and_what_is_not(folder: Path) -> None:
         done = await run(doctor)
         findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
         assert done.returncode == 0, done.stdout
-        assert {"configuration", "data.practice", "data.held_out", "disk", "limits"} <= findings.keys()
+        assert {"configuration", "data.practice", "data.held_out", "disk", "open files"} <= findings.keys()
+        assert findings["limits"]["found"].startswith("at most 8 calls in flight; ")
         assert server.counts.served == 1
         write_config(folder, server.base_url, "gone")
         done = await run(doctor)

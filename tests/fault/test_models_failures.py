@@ -14,15 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfgrpo import errors
-from tfgrpo.models import GroupRequestUnsupportedError, OpenAIModel, open_session
+from tfgrpo.models import GroupRequestUnsupportedError, OpenAIModel, aiohttp_direct, open_session
 from tfgrpo.models import openai as client
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, PlannedFault
 from tfgrpo.testing.scripts import tickets, with_key
-from tfgrpo.types import Choice, Message, ModelRequest, Usage
+from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Usage
 
 HELLO = ModelRequest((Message("user", "Hello there"),))
 GROUP = ModelRequest(HELLO.messages, n=3)
 SCHEMA = {"type": "object", "properties": {"queue": {"enum": ["Q2", "Q4"]}}, "required": ["queue"]}
+
+
+@pytest.fixture(params=["direct", "public"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test goes both ways through aiohttp: the short one, and the one taken with a proxy."""
+    if request.param == "public":
+        monkeypatch.setattr(aiohttp_direct, "possible", lambda: False)
+    return str(request.param)
 
 
 def echo(request: ModelRequest) -> str:
@@ -67,17 +75,22 @@ async def test_a_good_answer() -> None:
     assert reply.usage == Usage(1, 2, 0, 6)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(
     ("fault", "kind", "maybe_paid"),
     [
         (FaultType.RESET_BEFORE, errors.ConnectionLostError, True),
         (FaultType.RESET_AFTER, errors.ConnectionLostError, True),
         (FaultType.CUT_BODY, errors.ConnectionLostError, True),
+        (FaultType.RESET_STREAM, errors.ConnectionLostError, True),
+        (FaultType.HUGE_BODY, errors.MalformedReplyError, True),
+        (FaultType.MALFORMED_STREAM, errors.MalformedReplyError, True),
         (FaultType.TIMEOUT, errors.ModelTimeoutError, True),
+        (FaultType.SLOW_LORIS, errors.ModelTimeoutError, True),
         (FaultType.SLOW_BODY, errors.ModelTimeoutError, True),
         (FaultType.RATE_LIMITED, errors.RateLimitedError, False),
         (FaultType.SERVER_ERROR, errors.ServerError, False),
-        (FaultType.OVERLOADED, errors.ServerError, False),
+        (FaultType.OVERLOADED, errors.OverloadedError, False),
         (FaultType.MALFORMED, errors.MalformedReplyError, True),
         (FaultType.WRONG_COUNT, errors.MalformedReplyError, True),
         (FaultType.AUTHENTICATION, errors.AuthenticationError, False),
@@ -89,26 +102,33 @@ async def test_a_good_answer() -> None:
     ],
 )
 async def test_each_fault_is_its_typed_error_and_the_pool_goes_on(
-    fault: FaultType, kind: type[errors.ModelError], maybe_paid: bool
+    fault: FaultType,
+    kind: type[errors.ModelError],
+    maybe_paid: bool,
+    stream: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server = LoopbackServer(echo, faults=FaultPlan().at(1, PlannedFault(fault, 7.0, 60.0)))
-    waits = fault in {FaultType.TIMEOUT, FaultType.SLOW_BODY}
+    monkeypatch.setattr(client, "MAX_BODY", 2**20)
+    server = LoopbackServer(echo, faults=FaultPlan().at(1, PlannedFault(fault, 7.0, 60.0, pause=0.05)))
+    waits = fault in {FaultType.TIMEOUT, FaultType.SLOW_BODY, FaultType.SLOW_LORIS}
     async with connected(server, timeout=0.3 if waits else 5.0) as model:
         with pytest.raises(errors.ModelError) as caught:
-            await model.complete(HELLO, key="k")
+            await model.complete(HELLO, key="k", stream=stream)
         assert type(caught.value) is kind
         assert caught.value.maybe_paid is maybe_paid
         if fault in {FaultType.RATE_LIMITED, FaultType.OVERLOADED}:
             assert caught.value.retry_after == 7.0
         assert server.counts.requests == 1, "nothing is resent behind the caller's back"
-        assert (await model.complete(HELLO, key="k")).choices == (Choice("Hello there!"),)
+        reply = await model.complete(HELLO, key="k", stream=stream)
+        assert reply == ModelReply((Choice("Hello there!"),), Usage(1, 2, 0, 2), "scripted")
     assert server.counts.by_key["k"] == 1 + fault.paid
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("fault", [FaultType.WRONG_USAGE, FaultType.NO_USAGE])
-async def test_unusable_usage_counts_zero_and_is_noted(fault: FaultType) -> None:
+async def test_unusable_usage_counts_zero_and_is_noted(fault: FaultType, stream: bool) -> None:
     async with connected(LoopbackServer(echo, faults=FaultPlan().at(1, fault))) as model:
-        assert (await model.complete(HELLO)).usage == Usage(calls=1)
+        assert (await model.complete(HELLO, stream=stream)).usage == Usage(calls=1)
         assert model.usage_gaps == 1
         assert (await model.complete(HELLO)).usage.tokens > 0
         assert model.usage_gaps == 1
@@ -152,8 +172,15 @@ async def test_nobody_listens_and_no_such_host() -> None:
         (http(b'{"error": {"message": "later", "code": 429}}'), errors.RateLimitedError),
         (http(b'{"error": {"message": "upstream"}}'), errors.MalformedReplyError),
         (http(b""), errors.MalformedReplyError),
+        (http(b'data: {"error": {"code": 429}}\n\n', "text/event-stream"), errors.MalformedReplyError),
         (b"SSH-2.0-OpenSSH\r\n", errors.MalformedReplyError),
         (b"", errors.ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}", errors.MalformedReplyError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc", errors.MalformedReplyError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", errors.ConnectionLostError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}", errors.ConnectionLostError),
+        (b"HTTP/1.1 204 X\r\n\r\n", errors.MalformedReplyError),
+        (b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", errors.InvalidRequestError),
         (b"HTTP/1.1 307 X\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", errors.InvalidRequestError),
     ],
 )

@@ -54,7 +54,10 @@ def play(limits: dict[str, int | None], callers: list[Caller]) -> Outcome:
         nonlocal flying, most
         await anyio.sleep(caller.arrives)
         with anyio.move_on_after(caller.patience) as scope:
-            async with admission.slot(priority=caller.priority, tokens=caller.tokens) as lease:
+            async with admission.slot(
+                priority=caller.priority, run=place % 3, input_tokens=caller.tokens
+            ) as lease:
+                lease.sent()
                 scope.deadline = float("inf")
                 starts.append(anyio.current_time())
                 flying += 1

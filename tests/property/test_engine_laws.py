@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,15 +12,17 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.streamed import StreamedModel
 from tests.world import make_config, models
 
 import tfgrpo
 from tfgrpo.engine.practice import plan
 from tfgrpo.errors import RunStoppedError
+from tfgrpo.events import CallFinished, Event
 from tfgrpo.journal import JournalReader
 from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
-from tfgrpo.types import Ending, ModelRequest, Rollout, Task
+from tfgrpo.types import Ending, ModelRequest, Role, Rollout, Task
 
 SCRIPT = practice_script()
 RUNS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -47,6 +51,102 @@ def test_the_same_replies_give_the_same_library_in_any_finishing_order(
         second = practise(Path(two), shuffled, limits__concurrency=concurrency)
     assert first.library.digest == second.library.digest
     assert first.comparison == second.comparison
+
+
+#: A prompt long enough to be led, and four steps that may overlap.
+LONG: dict[str, Any] = {
+    "agent__system": " ".join(f"rule{number}" for number in range(80)),
+    "practice__batch_size": 3,
+    "practice__epochs": 2,
+    "evaluation__samples": 1,
+}
+
+
+@RUNS
+@given(
+    shuffle=st.integers(0, 2**32),
+    concurrency=st.sampled_from([1, 4, 64]),
+    group_limit=st.sampled_from([None, 1, 2]),
+    staleness=st.sampled_from([0, 1, 2]),
+    leaders=st.sampled_from(["off", "auto", "on"]),
+    different=st.sampled_from([1, 2]),
+)
+def test_leaders_and_latencies_change_no_result_at_any_staleness(
+    shuffle: int, concurrency: int, group_limit: int | None, staleness: int, leaders: str, different: int
+) -> None:
+    def latency(kind: str) -> Callable[[str], float]:
+        return lambda key: random.Random(f"{shuffle}{kind}{key}").choice([0.1, 3.0, 70.0])
+
+    def run(folder: Path, model: Any, **overrides: Any) -> tfgrpo.Run:
+        config = make_config(
+            folder, practice=5, held_out=2, practice__max_staleness=staleness, **(LONG | overrides)
+        )
+
+        async def main() -> tfgrpo.Run:
+            return await tfgrpo.practice(config, models=dict.fromkeys(Role, model), run_dir=folder / "run")
+
+        return VirtualClock().run(main)
+
+    with TemporaryDirectory() as one, TemporaryDirectory() as two:
+        calm, wild = (
+            ScriptedModel(SCRIPT, group_limit=group_limit),
+            StreamedModel(SCRIPT, latency("first"), latency("rest"), group_limit=group_limit),
+        )
+        first = run(Path(one), calm, model__prefix_cache="off")
+        second = run(
+            Path(two),
+            wild,
+            model__prefix_cache=leaders,
+            model__prefix_leaders=different,
+            limits__concurrency=concurrency,
+        )
+    assert first.library.digest == second.library.digest
+    assert first.comparison == second.comparison
+    assert set(calm.calls) == {sent.key for sent in wild.sent}
+
+
+@RUNS
+@given(
+    after=st.integers(1, 45),
+    shuffle=st.integers(0, 2**32),
+    staleness=st.sampled_from([1, 2]),
+    group_limit=st.sampled_from([None, 1]),
+)
+def test_overlapping_steps_stopped_anywhere_go_on_to_the_same_library(
+    after: int, shuffle: int, staleness: int, group_limit: int | None
+) -> None:
+    def latency(request: ModelRequest) -> float:
+        return random.Random(f"{shuffle}{request.seed}").uniform(0.01, 50.0)
+
+    stop, seen = tfgrpo.StopSwitch(), 0
+
+    def interrupt(event: Event) -> None:
+        nonlocal seen
+        seen += isinstance(event, CallFinished)
+        if seen >= after:
+            stop.stop()
+
+    overrides = LONG | {"practice__max_staleness": staleness}
+    with TemporaryDirectory() as one, TemporaryDirectory() as two:
+        reference = ScriptedModel(SCRIPT, latency, group_limit=group_limit)
+        whole = practise(Path(one), reference, **overrides)
+        config = make_config(Path(two), practice=5, held_out=3, **overrides)
+        first, second = (ScriptedModel(SCRIPT, latency, group_limit=group_limit) for _ in range(2))
+
+        async def begin() -> None:
+            with contextlib.suppress(RunStoppedError):  # a run may end before its stop
+                await tfgrpo.practice(
+                    config, models=models(first), run_dir=Path(two) / "run", hooks=[interrupt], stop=stop
+                )
+
+        async def go_on() -> tfgrpo.Run:
+            return await tfgrpo.resume(Path(two) / "run", models=models(second))
+
+        VirtualClock().run(begin)
+        resumed = VirtualClock().run(go_on)
+    assert resumed.library.digest == whole.library.digest
+    assert resumed.comparison == whole.comparison
+    assert first.served + second.served == reference.served
 
 
 @RUNS

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tfgrpo.errors import JournalError, JournalMismatchError
 from tfgrpo.journal import CallStatus, Journal, JournalReader, request_digest
 from tfgrpo.journal.codec import fold, unfold
+from tfgrpo.journal.contents import Contents
 from tfgrpo.types import (
     Choice,
     Ending,
@@ -100,9 +101,13 @@ groups = st.builds(
 
 @given(requests | rollouts | groups | conversations.map(Trajectory) | messages)
 def test_folding_keeps_the_value(value: msgspec.Struct) -> None:
-    folded = fold(value)
-    stored = {key: msgspec.json.decode(body, type=Message) for key, body in folded.messages.items()}
-    assert unfold(folded.body, type(value), stored.__getitem__) == value
+    contents = Contents(0)
+    stored: dict[str, Message] = {}
+    for _ in range(2):  # the second time, nothing is new
+        body, rows = contents.store(value)
+        stored |= {str(row): msgspec.json.decode(data, type=Message) for row, data in rows or ()}
+        assert unfold(body, type(value), stored.__getitem__) == value
+    assert rows is None
 
 
 @given(rollouts, rollouts)

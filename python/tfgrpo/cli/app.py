@@ -8,18 +8,21 @@ from typing import Annotated
 
 import cyclopts
 from cyclopts import App, Parameter
+from rich.console import Console
 
 import tfgrpo
 from tfgrpo.cli import doctor as doctor_room
 from tfgrpo.cli import terminal
+from tfgrpo.cli.estimate import show as show_estimate
 from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text, library_of, log_of, log_text
 from tfgrpo.config import Config, load_config, parse_override
-from tfgrpo.errors import TfgrpoError
+from tfgrpo.engine.estimate import Estimate
+from tfgrpo.errors import ConfigError, TfgrpoError
 from tfgrpo.models.weights import fetch as fetch_weights
 from tfgrpo.models.weights import known
 from tfgrpo.observe import Progress
 from tfgrpo.report.terminal import comparison_lines, summary
-from tfgrpo.runs import Run, evaluate, practice, resume, write_report
+from tfgrpo.runs import Run, estimate_practice, evaluate, practice, resume, write_report
 
 app = App(
     name="tfgrpo",
@@ -47,6 +50,8 @@ def practice_command(
     config: Path,
     *,
     run_dir: RunDir = None,
+    estimate: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    from_run: Annotated[Path | None, Parameter(name="--from", show_default=False)] = None,
     set: Sets = (),
     json: Json = False,
 ) -> int:
@@ -56,8 +61,16 @@ def practice_command(
     ----------
     config
         The configuration file.
+    estimate
+        Only say what the run will take: calls, tokens, dollars, the least time. Nothing is sent or written.
+    from_run
+        With --estimate: a run directory whose means take the place of the guesses.
     """
     loaded = _load(config, set)
+    if from_run is not None and not estimate:
+        raise ConfigError("--from RUN_DIR goes with --estimate: it names the run whose means are taken.")
+    if estimate:
+        return _estimated(estimate_practice(loaded, from_run), json)
     with Progress(terminal.console) as progress:
         run = terminal.run_job(
             lambda stop: practice(
@@ -277,6 +290,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _load(config: Path, sets: tuple[str, ...]) -> Config:
     return load_config(config, dict(parse_override(text) for text in sets))
+
+
+def _estimated(estimate: Estimate, json: bool) -> int:
+    if json:
+        terminal.emit(estimate)
+    else:
+        show_estimate(estimate, Console(highlight=False))
+    return terminal.DONE
 
 
 def _finish(run: Run, json: bool) -> int:

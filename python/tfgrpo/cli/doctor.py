@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -13,7 +12,9 @@ from typing import Any
 from tfgrpo.cli import terminal
 from tfgrpo.config import Config, load_config
 from tfgrpo.distill import Prompts
+from tfgrpo.engine.ceiling import CallSize, files_warning, open_files, which_binds
 from tfgrpo.engine.dataset import load_dataset
+from tfgrpo.engine.forecast import LOCAL_SLOTS
 from tfgrpo.engine.providers import open_models
 from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import TfgrpoError
@@ -46,7 +47,7 @@ def examine(path: Path, overrides: Mapping[str, Any]) -> list[Finding]:
         return [Finding("configuration", False, error.message)]
     findings = [Finding("configuration", True, f"{path} is valid")]
     findings += _data(config)
-    findings += [_disk(), _descriptors(config), _money(config)]
+    findings += [_disk(), *_limits(config), _money(config)]
     findings += terminal.run_job(lambda _stop: _models(config, _stop))
     return findings
 
@@ -82,12 +83,21 @@ def _disk() -> Finding:
     return Finding("disk", free >= DISK_NEEDED, found if free >= DISK_NEEDED else f"{found}; free some first")
 
 
-def _descriptors(config: Config) -> Finding:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = config.limits.concurrency + 64
-    found = f"{soft:,} open files permitted, {needed:,} needed for limits.concurrency = {config.limits.concurrency}"
-    remedy = f"; run ulimit -n {needed}, or lower limits.concurrency"
-    return Finding("limits", soft >= needed, found if soft >= needed else found + remedy)
+def _limits(config: Config) -> list[Finding]:
+    """Which limit will bind, for each endpoint; and whether there are files enough for it."""
+    limits = config.limits
+    files = open_files(limits.concurrency)
+    if warning := files_warning(files, limits.concurrency):
+        findings = [Finding("open files", False, warning)]
+    else:
+        raised = "" if files.permitted >= files.needed else f", raised from {files.permitted:,} for the run"
+        findings = [Finding("open files", True, f"{files.needed:,} needed{raised}")]
+    endpoints = {config.model.role(role): role for role in (Role.DISTILLER, Role.ROLLOUT)}
+    for endpoint, role in sorted(endpoints.items(), key=lambda pair: pair[1] is Role.DISTILLER):
+        what = "limits" if len(endpoints) == 1 else f"limits of the {role}"
+        slots = LOCAL_SLOTS if endpoint.local is not None else None
+        findings.append(Finding(what, True, which_binds(limits, CallSize(), slots)))
+    return findings
 
 
 def _money(config: Config) -> Finding:

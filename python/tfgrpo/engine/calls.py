@@ -1,4 +1,4 @@
-"""One paid call: journaled before it is sent and before it is used, admitted, retried outside its slot.
+"""One paid call: admitted, journaled before it is sent and before it is used, retried outside its slot.
 
 The only place that talks to a model. A logical call has a key ("practice/0003/t17/0x5"); its attempts are
 numbered. A call that the journal holds as completed is answered from there and costs nothing.
@@ -6,17 +6,18 @@ numbered. A call that the journal holds as completed is answered from there and 
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn, TypeVar
 
 import anyio
-import msgspec
 
-from tfgrpo.config import Config, Endpoint
+from tfgrpo.config import Config
 from tfgrpo.engine.admission import Admission, Lease
 from tfgrpo.engine.budget import Budget
+from tfgrpo.engine.upstream import Upstream
 from tfgrpo.errors import (
     FATAL_MODEL_ERRORS,
     BudgetError,
@@ -32,19 +33,18 @@ from tfgrpo.errors import (
 from tfgrpo.events import CallFinished, Hooks
 from tfgrpo.journal import CallState, CallStatus, Journal, request_digest
 from tfgrpo.models import Model
-from tfgrpo.models.pricing import cost
 from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
 
 T = TypeVar("T")
 
-#: A provider that answers nothing but 429 to one call, or asks to wait, for this long (seconds) stops the run.
+#: A provider that answers nothing but 429 to one call, asks to wait, or is down for this long (seconds) stops the run.
 PATIENCE = 1800.0
 #: How long (seconds) calls in flight may still finish once the run has to stop.
 DRAIN = 30.0
-#: Output tokens assumed for a call before any call of its role has told better.
-FIRST_OUTPUT_GUESS = 256
 
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 30.0
+
+_RUNS = itertools.count()
 
 
 class Calls:
@@ -70,18 +70,25 @@ class Calls:
     ) -> None:
         self.budget = budget
         self._journal = journal
-        self._models = models
-        self._admissions = admissions
         self._attempts = config.limits.attempts
-        self._endpoints: dict[Role, Endpoint] = {role: config.model.role(role) for role in Role}
         self._hooks = hooks
-        self._output_mean: dict[Role, float] = {}
+        self._run = next(_RUNS)
         self._jitter = random.Random(config.run.seed)
+        shared: dict[int, Upstream] = {}
+        self._upstreams: dict[Role, Upstream] = {}
+        for role, model in models.items():
+            upstream = shared.get(id(admissions[role]))
+            if upstream is None or upstream.model is not model:
+                endpoint = config.model.role(role)
+                upstream = shared[id(admissions[role])] = Upstream(model, admissions[role], endpoint)
+            self._upstreams[role] = upstream
         self._in_flight = 0
         self._halted: RunStoppedError | None = None
         self._waiting: set[anyio.CancelScope] = set()
         self._flying: set[anyio.CancelScope] = set()
         self._drained = anyio.Event()
+        self._waiting_for_disk = 0
+        self._backing_off: Counter[str] = Counter()
 
     def count_open_intents(self) -> None:
         """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
@@ -90,12 +97,17 @@ class Calls:
             return  # the common case: no need to read every call of a long run
         for call in reader.calls():
             if call.state is CallStatus.OPEN:
-                estimate = self._estimate(call.role, reader.request(call.key, call.attempt))
-                self.budget.spent = self.budget.spent + estimate
+                request = reader.request(call.key, call.attempt)
+                self.budget.spent += self._upstreams[call.role].expected(call.role, request)
 
     def group_limit(self, role: Role) -> int | None:
         """How many answers one request of this role may ask for; None where there is no known bound."""
-        return self._models[role].group_limit
+        return self._upstreams[role].model.group_limit
+
+    def waits(self) -> dict[str, int]:
+        """How many calls wait for something else than an admission, by what for."""
+        retries = {f"retry: {kind}": count for kind, count in self._backing_off.items()}
+        return {"budget": self.budget.waiting, "disk full": self._waiting_for_disk} | retries
 
     def halt(self, reason: TfgrpoError) -> RunStoppedError:
         """Launch nothing more; calls in flight may finish and are kept; then every caller gets the error.
@@ -112,7 +124,17 @@ class Calls:
                 self._drained.set()
         return self._halted
 
-    async def complete(self, key: str, role: Role, request: ModelRequest, *, priority: int = 0) -> ModelReply:
+    async def complete(
+        self,
+        key: str,
+        role: Role,
+        request: ModelRequest,
+        *,
+        priority: int = 0,
+        stream: bool = False,
+        on_launch: Callable[[], None] | None = None,
+        on_first_token: Callable[[], None] | None = None,
+    ) -> ModelReply:
         """Answer a logical call from the journal, or make it, with retries, and journal it.
 
         Args:
@@ -120,6 +142,9 @@ class Calls:
             role: whose model, limits and account.
             request: what is asked; must equal the journaled request of the same key.
             priority: smaller goes first among calls that wait for a slot.
+            stream: let the answer come in pieces, so that its first token is seen early.
+            on_launch: called each time an attempt is really sent.
+            on_first_token: called when the first piece of the answer, or a replayed reply, is there.
 
         Raises:
             ModelError: all attempts failed, or the failure is of a kind that no attempt can mend.
@@ -139,89 +164,134 @@ class Calls:
                     "since. Resume with the configuration the run was started with, or start a new run."
                 )
             if last.reply is not None:
+                if on_first_token is not None:
+                    on_first_token()
                 return last.reply
+        upstream = self._upstreams[role]
         attempt = 0 if last is None else last.attempt + 1
         failures = 0
         limited_since: float | None = None
         while True:
+            trying = upstream.breaker.is_open and await self._unless_halted(upstream.breaker.wait)
             try:
-                return await self._attempt(key, attempt, role, request, priority)
+                return await self._attempt(
+                    key, attempt, role, request, priority, stream, on_launch, on_first_token
+                )
             except ModelError as error:
+                now = anyio.current_time()
+                outage = upstream.breaker.is_open
+                upstream.breaker.failed(error, now)
                 attempt += 1
+                priority = min(priority, 0) - 1  # what was started is finished first
                 if isinstance(error, RateLimitedError):
                     # 429s are the provider pacing us, not failures: the admission pauses, nothing is charged.
-                    now = anyio.current_time()
                     limited_since = now if limited_since is None else limited_since
                     if now - limited_since + (error.retry_after or 0.0) > PATIENCE:
                         await self._stop(error)
                     continue
                 limited_since = None
-                failures += 1
                 if isinstance(error, FATAL_MODEL_ERRORS):
                     await self._stop(error)
                 if not error.retryable:
                     raise
+                # While the provider is down it is not this call that fails, unless nothing ever got through.
+                failures += not (outage and upstream.worked)
+                if upstream.breaker.down_for(now) > PATIENCE or (error.retry_after or 0.0) > PATIENCE:
+                    await self._stop(error)
                 if failures >= self._attempts:
                     if isinstance(error, ConnectError):
                         await self._stop(error)  # an endpoint that is down fails every task alike
                     raise
-                if (error.retry_after or 0.0) > PATIENCE:
-                    await self._stop(error)
-                await self._pause(failures, error.retry_after)
+                await self._pause(upstream, max(failures, 1), error)
+            except BaseException:
+                if trying:
+                    upstream.breaker.gave_up()
+                raise
 
     async def _attempt(
-        self, key: str, attempt: int, role: Role, request: ModelRequest, priority: int
+        self,
+        key: str,
+        attempt: int,
+        role: Role,
+        request: ModelRequest,
+        priority: int,
+        stream: bool,
+        on_launch: Callable[[], None] | None,
+        on_first_token: Callable[[], None] | None,
     ) -> ModelReply:
-        async with self._launch(role, request, priority) as launch:
-            await self._journal.intend(key, attempt, role, request)
+        """One attempt: slot, budget, intent, exchange, outcome."""
+        if self._halted is not None:
+            await self._stop(self._halted.reason)
+        upstream = self._upstreams[role]
+        if self._journal.stalled is not None:
+            await self._ready()
+        expected = upstream.expected(role, request)
+        lease = upstream.admission.slot(
+            priority=priority,
+            run=self._run,
+            input_tokens=expected.input_tokens,
+            output_tokens=expected.output_tokens,
+        )
+        lease.on_sent, lease.on_first_token = on_launch, on_first_token
+        if not lease.enter():
+            await self._unless_halted(lease.wait)
+        upstream.entered()
+        try:
+            most = upstream.most(expected, request)
+            if not self.budget.try_reserve(most):
+                await self._reserve(most)
+            spent = Usage()
+            self._in_flight += 1
             try:
-                reply = await self._send(key, role, request)
-            except ModelError as error:
-                launch.failed(error)
-                fault = fault_of(error, FaultKind.MODEL)
-                await self._journal.fail(key, attempt, fault, maybe_paid=error.maybe_paid, usage=launch.spent)
+                await self._journal.intend(key, attempt, role, request)
+                spent = expected  # from here on it may be paid, whatever happens
+                try:
+                    reply = await self._send(upstream, key, request, lease, stream)
+                except ModelError as error:
+                    upstream.ended(lease, error)
+                    spent = expected if error.maybe_paid else Usage()
+                    fault = fault_of(error, FaultKind.MODEL)
+                    await self._journal.fail(key, attempt, fault, maybe_paid=error.maybe_paid, usage=spent)
+                    raise
+                # The provider's place must not wait for our disk.
+                lease.done((reply.usage.input_tokens, reply.usage.output_tokens))
+                spent = reply.usage
+                await self._journal.complete(key, attempt, reply)
+            except JournalError as error:
+                self.halt(error)
                 raise
-            launch.answered(reply)
-            await self._journal.complete(key, attempt, reply)
-        self._learn(role, request, reply)
+            finally:
+                self._in_flight -= 1
+                self.budget.settle(most, spent)
+                if self._halted is not None and self._in_flight == 0:
+                    self._drained.set()
+        finally:
+            lease.leave()
+            upstream.left()
+        upstream.answered(role, request, reply)
         self._hooks.emit(CallFinished(key, reply.usage, self.budget.spent))
         return reply
 
-    async def _send(self, key: str, role: Role, request: ModelRequest) -> ModelReply:
+    async def _send(
+        self, upstream: Upstream, key: str, request: ModelRequest, lease: Lease, stream: bool
+    ) -> ModelReply:
         """The exchange itself; once the run has to stop it has `DRAIN` seconds left, and its intent stays open."""
         with anyio.CancelScope() as scope:
             self._flying.add(scope)
+            if self._halted is not None:
+                scope.deadline = anyio.current_time() + DRAIN
             try:
-                return await self._models[role].complete(request, key=key)
+                return await upstream.model.complete(request, key=key, observer=lease, stream=stream)
             finally:
                 self._flying.discard(scope)
         raise self.halt(InterruptedRunError("The call was cut off."))  # the scope is only cut off by a halt
 
-    @asynccontextmanager
-    async def _launch(self, role: Role, request: ModelRequest, priority: int) -> AsyncIterator[Launch]:
-        """Budget and slot of one attempt; whatever stops the run for good halts it from here."""
-        estimate = self._estimate(role, request)
+    async def _reserve(self, most: Usage) -> None:
+        """Wait for calls in flight to settle; a budget that cannot hold the call stops the run."""
         try:
-            await self._unless_halted(lambda: self.budget.reserve(estimate))
+            await self._unless_halted(lambda: self.budget.reserve(most))
         except BudgetError as error:
             await self._stop(error)
-        launch = Launch(estimate)
-        try:
-            async with AsyncExitStack() as stack:
-                slot = self._admissions[role].slot(priority=priority, tokens=estimate.tokens)
-                launch.lease = await self._unless_halted(lambda: stack.enter_async_context(slot))
-                self._in_flight += 1
-                try:
-                    yield launch
-                except JournalError as error:
-                    self.halt(error)
-                    raise
-                finally:
-                    self._in_flight -= 1
-                    if self._halted is not None and self._in_flight == 0:
-                        self._drained.set()
-        finally:
-            self.budget.settle(estimate, launch.spent)
 
     async def _unless_halted(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Await what must precede a launch; a halt ends the wait."""
@@ -243,45 +313,33 @@ class Calls:
             await self._drained.wait()
         raise stopped
 
-    async def _pause(self, failures: int, floor: float | None) -> None:
-        """Back off outside the slot: full jitter, never less than what the provider asked for."""
+    async def _pause(self, upstream: Upstream, failures: int, error: ModelError) -> None:
+        """Back off outside the slot: full jitter, never less than what the provider asked for, within the allowance."""
         longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0**failures)
-        seconds = max(floor or 0.0, self._jitter.uniform(0, longest))
-        await self._unless_halted(lambda: anyio.sleep(seconds))
+        seconds = max(error.retry_after or 0.0, self._jitter.uniform(0, longest))
+        allowance = upstream.paid_retries if error.maybe_paid else upstream.retries
 
-    def _estimate(self, role: Role, request: ModelRequest) -> Usage:
-        """What a call may cost: prompt length over four, and the mean output of its role so far, n times."""
-        characters = sum(len(message.content) for message in request.messages)
-        output = self._output_mean.get(role, request.max_tokens or FIRST_OUTPUT_GUESS)
-        usage = Usage(1, characters // 4 + 1, 0, round(request.n * output))
-        return msgspec.structs.replace(usage, usd=cost(usage, self._endpoints[role].price))
+        async def wait() -> None:
+            await anyio.sleep(seconds)
+            upstream.check_idle()
+            await allowance.take()
 
-    def _learn(self, role: Role, request: ModelRequest, reply: ModelReply) -> None:
-        each = reply.usage.output_tokens / request.n
-        mean = self._output_mean.get(role, each)
-        self._output_mean[role] = mean + 0.1 * (each - mean)
+        self._backing_off[error.kind] += 1
+        try:
+            await self._unless_halted(wait)
+        finally:
+            self._backing_off[error.kind] -= 1
 
-
-class Launch:
-    """One attempt under way: what it reserved, its lease, and what it turned out to cost."""
-
-    def __init__(self, estimate: Usage) -> None:
-        self.estimate = estimate
-        self.spent = Usage()
-        self.lease: Lease | None = None
-
-    def answered(self, reply: ModelReply) -> None:
-        """The provider answered: settle to what it says."""
-        self.spent = reply.usage
-        if self.lease is not None:
-            self.lease.settle(reply.usage.tokens)
-
-    def failed(self, error: ModelError) -> None:
-        """The attempt failed: what may have been paid counts with its estimate."""
-        if error.maybe_paid:
-            self.spent = self.estimate
-        if self.lease is not None and isinstance(error, RateLimitedError):
-            self.lease.rate_limited(error.retry_after)
+    async def _ready(self) -> None:
+        """The disk is full, or refused: nothing is launched before it is well again."""
+        self._waiting_for_disk += 1
+        try:
+            await self._unless_halted(self._journal.ready)
+        except JournalError as error:
+            self.halt(error)
+            raise
+        finally:
+            self._waiting_for_disk -= 1
 
 
 def fault_of(error: TfgrpoError, kind: FaultKind) -> Fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ import msgspec
 from tfgrpo.config import Config
 from tfgrpo.distill import Asker
 from tfgrpo.engine.calls import Calls
+from tfgrpo.engine.prefix import Convoy, PrefixCache
+from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import key_of, seed_of
 from tfgrpo.errors import FATAL_ERRORS, TfgrpoError
 from tfgrpo.events import Hooks
@@ -47,16 +50,31 @@ class Context:
             library, self.config.practice.library_tokens, system=self.config.agent.system, batch=batch
         )
 
+    @cached_property
+    def prefix_cache(self) -> PrefixCache:
+        """What is known of the prefix cache of the rollout model's provider."""
+        return PrefixCache(self.config.model.role(Role.ROLLOUT))
+
+    def convoy(self, assembler: PromptAssembler, tasks: Sequence[Task]) -> Convoy:
+        """The prompts of several tasks: they have the system text and the prior in common."""
+        shared = (assembler.assemble(tasks[0]).breakpoints or (0,))[-1] if tasks else 0
+        return Convoy(self.prefix_cache, assembler, shared, self.prefix_cache.leading_questions)
+
+    def group_convoy(self, assembler: PromptAssembler, task: Task) -> Convoy:
+        """The prompts of one group: they have everything in common."""
+        shared = sum(segment.tokens for segment in assembler.assemble(task).segments)
+        return Convoy(self.prefix_cache, assembler, shared)
+
 
 def distiller_send(calls: Calls, seed: int) -> Callable[[str, ModelRequest], Awaitable[ModelReply]]:
-    """How distillation sends a request: as the distiller, before any new rollout, with a seed of its own.
+    """How distillation sends a request: as the distiller, on the critical path, with a seed of its own.
 
     Several answers to one request are asked for one by one where the endpoint has no group requests.
     """
 
     async def one(key: str, request: ModelRequest) -> ModelReply:
         seeded = msgspec.structs.replace(request, seed=seed_of(seed, key))
-        return await calls.complete(key, Role.DISTILLER, seeded, priority=-1)
+        return await calls.complete(key, Role.DISTILLER, seeded, priority=Priority.CRITICAL)
 
     async def send(key: str, request: ModelRequest) -> ModelReply:
         limit = calls.group_limit(Role.DISTILLER)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tfgrpo.engine.context import Context, each
-from tfgrpo.engine.group import key_of_index, run_rollouts
-from tfgrpo.engine.records import key_of
+from tfgrpo.engine.group import run_rollouts
+from tfgrpo.engine.priority import Priority
+from tfgrpo.engine.records import key_of, key_of_index
 from tfgrpo.events import PhaseStarted
 from tfgrpo.journal import JournalReader
 from tfgrpo.library import ExperienceLibrary
@@ -53,18 +54,26 @@ async def run_evaluation(
     """
     settings = context.config.evaluation
     assembler = context.assembler(library, tasks)
+    convoy = context.convoy(assembler, tasks)
     context.hooks.emit(PhaseStarted(phase, len(tasks), len(tasks) * settings.samples))
 
     async def one(task: Task) -> tuple[Rollout, ...]:
-        key = key_of(phase, task.id)
-        run = range(settings.samples)
-        rollouts = await run_rollouts(context, key, task, assembler, run, temperature=settings.temperature)
+        async def run(indices: Sequence[int], priority: Priority) -> list[Rollout]:
+            return await run_rollouts(
+                context,
+                key_of(phase, task.id),
+                task,
+                assembler,
+                indices,
+                convoy,
+                temperature=settings.temperature,
+                priority=priority,
+            )
+
+        rollouts = await run(range(settings.samples), Priority.START)
         faulted = sum(rollout.reward is None for rollout in rollouts)
         if faulted:
-            again = range(settings.samples, settings.samples + faulted)
-            rollouts += await run_rollouts(
-                context, key, task, assembler, again, temperature=settings.temperature
-            )
+            rollouts += await run(range(settings.samples, settings.samples + faulted), Priority.FINISH)
         return tuple(rollouts)
 
     results = await each(tasks, one)

@@ -1,34 +1,38 @@
-"""The G rollouts of one task: one request for their common first turn, refilled when faults leave too few."""
+"""The G rollouts of one task: refilled when faults leave too few, closed without stragglers where there are more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import anyio
 import msgspec
 
-from tfgrpo.engine.calls import Calls
 from tfgrpo.engine.context import Context, each
-from tfgrpo.engine.records import key_of, seed_of
-from tfgrpo.errors import ModelError
+from tfgrpo.engine.first_turn import FirstTurn
+from tfgrpo.engine.prefix import Convoy
+from tfgrpo.engine.priority import Priority
+from tfgrpo.engine.records import GroupPlan, key_of, key_of_index, seed_of
 from tfgrpo.events import RolloutFinished
 from tfgrpo.library import PromptAssembler
-from tfgrpo.models import GroupRequestUnsupportedError
-from tfgrpo.rollout import Ask, run_rollout
-from tfgrpo.types import Choice, FaultKind, Group, ModelReply, ModelRequest, Role, Rollout, Signal, Task
+from tfgrpo.rollout import Ask, Deadline, run_rollout
+from tfgrpo.types import Choice, FaultKind, Group, ModelRequest, Role, Rollout, Signal, Task
 from tfgrpo.verify.answer import final_answer, normalise
 
 
 async def run_group(
-    context: Context, key: str, task: Task, assembler: PromptAssembler, *, graded_needed: int
+    context: Context, key: str, task: Task, assembler: PromptAssembler, convoy: Convoy, *, graded_needed: int
 ) -> Group:
     """Run one practice group to its end (METHOD step 1) and say what it can teach (step 2).
+
+    With `practice.oversample` the group starts more rollouts than it needs, where each is a request of its own,
+    and closes when `group_size` are usable. What is then still under way is cut off: it has a terminal record,
+    and no say. Learning starts when every planned attempt has its record, so a resumed group is the same group.
 
     Args:
         context: the open parts of the run.
         key: logical key of the group.
         task: the question.
         assembler: the prompt with the step's library.
+        convoy: the prompts of the step.
         graded_needed: graded rollouts below which the group is refilled and, failing that, UNDERGRADED.
 
     Raises:
@@ -39,15 +43,19 @@ async def run_group(
     practice = context.config.practice
     blind = not practice.ground_truth
     rollouts: list[Rollout] = []
-    missing = practice.group_size
-    for _ in range(1 + practice.refills):
+    missing = await planned(context, key)
+    enough = practice.group_size if missing > practice.group_size else None
+    for round_ in range(1 + practice.refills):
         rollouts += await run_rollouts(
             context,
             key,
             task,
             assembler,
             range(len(rollouts), len(rollouts) + missing),
+            convoy,
             temperature=practice.temperature,
+            priority=Priority.FINISH if round_ else Priority.START,
+            enough=None if round_ else enough,
         )
         compared = sum(usable(rollout, blind=blind) for rollout in rollouts)
         if compared >= graded_needed:
@@ -58,16 +66,47 @@ async def run_group(
     return Group(task.id, tuple(rollouts), signal)
 
 
+async def planned(context: Context, key: str) -> int:
+    """How many attempts a group starts with: `group_size`, and `oversample` more if each is its own request.
+
+    Whether it is may be learned in a run (an endpoint refuses group requests), so the plan is made durable.
+    """
+    practice = context.config.practice
+    if not practice.oversample:
+        return practice.group_size
+    plan = context.journal.get("plan", key, GroupPlan)
+    if plan is None:
+        single = context.calls.group_limit(Role.ROLLOUT) == 1
+        plan = GroupPlan(practice.group_size + (practice.oversample if single else 0))
+        await context.journal.record("plan", key, plan)
+    return plan.attempts
+
+
 async def run_rollouts(
     context: Context,
     key: str,
     task: Task,
     assembler: PromptAssembler,
     indices: Sequence[int],
+    convoy: Convoy,
     *,
     temperature: float,
+    priority: Priority,
+    enough: int | None = None,
 ) -> list[Rollout]:
     """Attempt a task once per index; each attempt ends in one terminal record in the journal.
+
+    Args:
+        context: the open parts of the run.
+        key: logical key of the group.
+        task: the question.
+        assembler: the prompt.
+        indices: which attempts.
+        convoy: the prompts that begin as this one does.
+        temperature: of every turn.
+        priority: of the first calls; followers and later turns finish what is started.
+        enough: how many usable rollouts close the group; the others are then cut off. None waits for all, and
+            lets one request ask for several.
 
     Returns:
         The rollouts in the order of the indices; what the journal already holds is not run again.
@@ -77,69 +116,44 @@ async def run_rollouts(
     """
     messages = assembler.messages(task)
     prior = assembler.prior.library
-    first_turn = FirstTurn(context.calls, key, indices)
+    blind = not context.config.practice.ground_truth
     # Without ground truth a task may have no truth: its rollouts are compared, not graded.
     gradable = task.truth is not None or context.config.verifier.kind == "python"
+    verifier = context.verifier if gradable else None
+    first_turn = FirstTurn(
+        context, key, task, indices, assembler, convoy, priority=priority, single=enough is not None
+    )
+    done: dict[int, Rollout] = {}
+    for index in indices:
+        known = context.journal.get("rollout", key_of_index(key, index), Rollout)
+        if known is not None:
+            done[index] = known
+    replayed = frozenset(done)
+    deadlines = {
+        index: Deadline(context.config.limits.task_timeout) for index in indices if index not in done
+    }
+
+    def close() -> None:
+        """Cut off what the group need not wait for."""
+        if enough is not None and sum(usable(r, blind=blind) for r in done.values()) >= enough:
+            for deadline in deadlines.values():
+                deadline.cut()
 
     async def one(index: int) -> Rollout:
-        rollout_key = key_of_index(key, index)
-        rollout = context.journal.get("rollout", rollout_key, Rollout)
-        replayed = rollout is not None
-        if rollout is None:
-            ask = _asking(context, rollout_key, index, first_turn, temperature)
-            verifier = context.verifier if gradable else None
-            rollout = await run_rollout(task, index, prior, messages, context.agent, ask, verifier)
+        if index not in done:
+            deadline = deadlines[index]
+            rollout_key = key_of_index(key, index)
+            ask = _asking(context, rollout_key, index, first_turn, temperature, deadline)
+            rollout = await run_rollout(task, index, prior, messages, context.agent, ask, verifier, deadline)
             await context.journal.record("rollout", rollout_key, rollout)
-        context.hooks.emit(RolloutFinished(key.partition("/")[0], rollout, replayed))
+            done[index] = rollout
+            close()
+        rollout = done[index]
+        context.hooks.emit(RolloutFinished(key.partition("/")[0], rollout, index in replayed))
         return rollout
 
+    close()
     return await each(indices, one)
-
-
-class FirstTurn:
-    """The common first turn of a block of rollouts, asked in as few requests as the endpoint permits."""
-
-    def __init__(self, calls: Calls, key: str, indices: Sequence[int]) -> None:
-        self._calls = calls
-        self._key = key
-        self._first = indices[0] if indices else 0
-        self._count = len(indices)
-        self._locks: dict[str, anyio.Lock] = {}
-        self._outcomes: dict[str, ModelReply | ModelError] = {}
-
-    async def choice(self, index: int, request: ModelRequest, seed: int) -> Choice:
-        """The answer of one rollout; the first rollout of a chunk to ask makes the request for all of it.
-
-        Raises:
-            ModelError: the shared call failed; every rollout of the chunk gets the same error.
-        """
-        while True:
-            limit = self._calls.group_limit(Role.ROLLOUT)
-            size = min(limit or self._count, self._count)
-            start = self._first + (index - self._first) // size * size
-            count = min(size, self._first + self._count - start)
-            try:
-                reply = await self._shared(start, count, request, seed)
-            except GroupRequestUnsupportedError:
-                if self._calls.group_limit(Role.ROLLOUT) == limit:
-                    raise
-                continue  # the endpoint has just told its limit: ask again within it
-            return reply.choices[index - start]
-
-    async def _shared(self, start: int, count: int, request: ModelRequest, seed: int) -> ModelReply:
-        key = f"{key_of_index(self._key, start)}x{count}"
-        async with self._locks.setdefault(key, anyio.Lock()):
-            outcome = self._outcomes.get(key)
-            if outcome is None:
-                asked = msgspec.structs.replace(request, n=count, seed=seed_of(seed, key))
-                try:
-                    outcome = await self._calls.complete(key, Role.ROLLOUT, asked)
-                except ModelError as error:
-                    outcome = error
-                self._outcomes[key] = outcome
-        if isinstance(outcome, ModelError):
-            raise outcome
-        return outcome
 
 
 def signal_of(
@@ -162,11 +176,6 @@ def answer_of(rollout: Rollout, field: str | None) -> str:
     return normalise(final_answer(reply, field) or reply)
 
 
-def key_of_index(key: str, index: int) -> str:
-    """The logical key of one rollout of a group."""
-    return f"{key}/{key_of(index)}"
-
-
 def usable(rollout: Rollout, *, blind: bool) -> bool:
     """Whether a rollout can be compared: it is graded or, without ground truth, it has an answer at all."""
     if blind:
@@ -174,7 +183,14 @@ def usable(rollout: Rollout, *, blind: bool) -> bool:
     return rollout.reward is not None
 
 
-def _asking(context: Context, rollout_key: str, index: int, first_turn: FirstTurn, temperature: float) -> Ask:
+def _asking(
+    context: Context,
+    rollout_key: str,
+    index: int,
+    first_turn: FirstTurn,
+    temperature: float,
+    deadline: Deadline,
+) -> Ask:
     """How one rollout asks: its first turn with its group, every later turn by itself."""
     turn = 0
     seed = context.config.run.seed
@@ -184,10 +200,12 @@ def _asking(context: Context, rollout_key: str, index: int, first_turn: FirstTur
         request = msgspec.structs.replace(request, temperature=temperature)
         turn += 1
         if turn == 1:
-            return await first_turn.choice(index, request, seed)
+            return await first_turn.choice(index, request, seed, deadline)
         key = f"{rollout_key}/{key_of(turn)}"
         asked = msgspec.structs.replace(request, seed=seed_of(seed, key))
-        # Turns that finish a rollout go before turns that start one.
-        return (await context.calls.complete(key, Role.ROLLOUT, asked, priority=-1)).choices[0]
+        reply = await context.calls.complete(
+            key, Role.ROLLOUT, asked, priority=Priority.FINISH, on_launch=deadline.start
+        )
+        return reply.choices[0]
 
     return ask

@@ -1,14 +1,19 @@
-"""The practice loop: epochs of batches, one step each, the library handed from step to step."""
+"""The practice loop: epochs of batches, one step each, the library handed from step to step.
+
+A step may start before the one before it has ended (`practice.max_staleness`). Which libraries it reads is a
+matter of its number alone, never of timing, so a run stays a function of its inputs.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
+import anyio
 import anyio.to_thread
 
 from tfgrpo.config import Config
-from tfgrpo.engine.context import Context
+from tfgrpo.engine.context import Context, each
 from tfgrpo.engine.records import StepRecord, StoredLibrary, key_of
 from tfgrpo.engine.step import run_step
 from tfgrpo.errors import JournalError
@@ -62,19 +67,48 @@ async def run_practice(context: Context, library: ExperienceLibrary) -> Experien
         RunStoppedError, JournalError: the run cannot go on; `tfgrpo resume` continues at the next call.
     """
     batches = plan(context.config, context.practice_tasks)
-    group_size = context.config.practice.group_size
+    practice = context.config.practice
     tasks = sum(len(batch.tasks) for batch in batches)
-    context.hooks.emit(PhaseStarted("practice", tasks, tasks * group_size))
-    for batch in batches:
+    context.hooks.emit(PhaseStarted("practice", tasks, tasks * practice.group_size))
+    libraries = Libraries(library)
+
+    async def one(batch: Batch) -> None:
+        before = batch.step - 1
+        seen = await libraries.after(before - min(practice.max_staleness, before))
         context.hooks.emit(StepStarted(batch.step, len(batches), batch.epoch, len(batch.tasks)))
         closed = context.journal.get("step", key_of(batch.step), StepRecord)
         if closed is None:
-            library = await run_step(context, batch.step, batch.epoch, library, batch.tasks)
+            learned = await run_step(
+                context, batch.step, batch.epoch, batch.tasks, seen, lambda: libraries.after(before)
+            )
         else:
-            library = stored_library(context.journal, closed)
-        path = context.directory / "library" / f"v{library.version:04d}.json"
-        await anyio.to_thread.run_sync(library.save, path)
-    return library
+            learned = stored_library(context.journal, closed)
+        path = context.directory / "library" / f"v{learned.version:04d}.json"
+        await anyio.to_thread.run_sync(learned.save, path)
+        libraries.put(batch.step, learned)
+
+    await each(batches, one)
+    return await libraries.after(len(batches))
+
+
+class Libraries:
+    """The library after each step, for whoever waits for it."""
+
+    def __init__(self, start: ExperienceLibrary) -> None:
+        self._known = {0: start}
+        self._there: dict[int, anyio.Event] = {}
+
+    async def after(self, step: int) -> ExperienceLibrary:
+        """The library after a step; the one the run starts with after step 0."""
+        if step not in self._known:
+            await self._there.setdefault(step, anyio.Event()).wait()
+        return self._known[step]
+
+    def put(self, step: int, library: ExperienceLibrary) -> None:
+        """A step has ended."""
+        self._known[step] = library
+        if step in self._there:
+            self._there[step].set()
 
 
 def stored_library(journal: Journal | JournalReader, closed: StepRecord) -> ExperienceLibrary:

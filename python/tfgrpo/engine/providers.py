@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -65,14 +67,33 @@ async def open_models(
     return {role: opened[config.model.role(role)] for role in Role}
 
 
+_RATES = (
+    "concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+)
+
+#: The admissions of this process by event loop, provider, key and limits: runs that share a key share them.
+_SHARED: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, weakref.WeakValueDictionary[tuple[object, ...], Admission]
+] = weakref.WeakKeyDictionary()
+
+
 def open_admissions(limits: LimitsSection, models: Mapping[Role, Model]) -> dict[Role, Admission]:
-    """One admission per model: what the provider permits holds for all roles that call it together."""
-    opened: dict[int, Admission] = {}
-    for model in models.values():
-        if id(model) not in opened:
-            opened[id(model)] = Admission(
-                concurrency=limits.concurrency,
-                requests_per_minute=limits.requests_per_minute,
-                tokens_per_minute=limits.tokens_per_minute,
-            )
-    return {role: opened[id(model)] for role, model in models.items()}
+    """One admission per provider, key and model in the whole process: they share what is permitted.
+
+    Runs with the same limits share theirs, and take turns. A model that does not say which provider it calls
+    (`admission_key`) is taken for a provider of its own.
+    """
+    opened: dict[Role, Admission] = {}
+    here = _SHARED.setdefault(asyncio.get_running_loop(), weakref.WeakValueDictionary())
+    rates = {name: getattr(limits, name) for name in _RATES}
+    for role, model in models.items():
+        key = (getattr(model, "admission_key", None) or id(model), *rates.values())
+        admission = here.get(key)
+        if admission is None:
+            admission = here[key] = Admission(**rates)
+        opened[role] = admission
+    return opened

@@ -26,6 +26,12 @@ class GroupRecord(Struct, frozen=True):
     fault: Fault | None = None
 
 
+class GroupPlan(Struct, frozen=True):
+    """How many attempts a group with `practice.oversample` starts with; written before the first of them."""
+
+    attempts: int
+
+
 class GateArm(Struct, frozen=True):
     """One library tried at the gate: "old", "proposed" or "consolidated", and its mean reward there."""
 
@@ -58,6 +64,11 @@ class StoredLibrary(Struct, frozen=True):
 def key_of(*parts: str | int) -> str:
     """A logical key: parts joined by "/", numbers padded so that keys sort, ids quoted."""
     return "/".join(f"{part:04d}" if isinstance(part, int) else quote(part, safe="") for part in parts)
+
+
+def key_of_index(key: str, index: int) -> str:
+    """The logical key of one rollout of a group."""
+    return f"{key}/{key_of(index)}"
 
 
 def seed_of(seed: int, key: str) -> int:

@@ -13,6 +13,7 @@ import anyio
 from tfgrpo.distill.propose import addition
 from tfgrpo.engine.context import Context, each
 from tfgrpo.engine.group import run_rollouts
+from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import GateArm, key_of
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Task
@@ -32,7 +33,7 @@ class Rewards:
         self._closed[group.task_id].set()
 
     async def mean(self, task: Task) -> float | None:
-        """The mean reward of a task's group at v_n; None where nothing was graded."""
+        """The mean reward of a task's group in this step; None where nothing was graded."""
         await self._closed[task.id].wait()
         return self._means[task.id]
 
@@ -48,7 +49,7 @@ async def choose_lesson(
     """The advantage whose lesson gains most on re-run rollouts, and its gain; none if none gains.
 
     A candidate is tried on its own task and on `practice.probe_tasks` others of the batch, against the mean
-    reward that the groups of those tasks had with v_n.
+    reward that the groups of those tasks had with the library that the step rolls out with.
 
     Without `select = "gain"` the first advantage stands, untried.
     """
@@ -62,6 +63,7 @@ async def choose_lesson(
     async def gain(number: int) -> float | None:
         operation = addition(advantages[number], library.version, task.id)
         assembler = context.assembler(library.apply((operation,))[0], rewards.tasks)
+        convoy = context.convoy(assembler, probes)
 
         async def one(probe: Task) -> float | None:
             before = await rewards.mean(probe)
@@ -72,7 +74,9 @@ async def choose_lesson(
                 probe,
                 assembler,
                 range(practice.group_size),
+                convoy,
                 temperature=practice.temperature,
+                priority=Priority.FINISH,
             )
             after = mean_reward(tried)
             return None if before is None or after is None else after - before
@@ -91,12 +95,12 @@ async def choose_lesson(
 async def choose_library(
     context: Context, step: int, libraries: Mapping[str, ExperienceLibrary]
 ) -> tuple[str, tuple[GateArm, ...]]:
-    """Which of a step's libraries becomes v_{n+1}, and how each did at the gate.
+    """Which of a step's libraries becomes the next, and how each did at the gate.
 
     Args:
         context: the open parts of the run.
         step: number of the step.
-        libraries: "old" (v_n) and, where there are any, "proposed" (the proposals as they are) and
+        libraries: "old" (the newest there is) and, where there are any, "proposed" (the proposals as they are) and
             "consolidated", in this order.
 
     Returns:
@@ -117,6 +121,7 @@ async def choose_library(
 
     async def mean(name: str) -> GateArm:
         assembler = context.assembler(libraries[name], sample)
+        convoy = context.convoy(assembler, sample)
         groups = await each(
             sample,
             lambda task: run_rollouts(
@@ -125,7 +130,9 @@ async def choose_library(
                 task,
                 assembler,
                 range(practice.gate_samples),
+                convoy,
                 temperature=practice.temperature,
+                priority=Priority.FINISH,
             ),
         )
         graded = [rollout for rollouts in groups for rollout in rollouts if rollout.reward is not None]

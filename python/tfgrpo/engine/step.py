@@ -1,13 +1,14 @@
 """One step of Training-Free GRPO: rollouts, comparison, operations, the next library.
 
-Everything inside a step reads the library v_n; nothing of a step waits for another group before the end,
-the only barrier. The step is a function of (v_n, tasks, model replies): the same replies give the same
-v_{n+1}, whatever finished first.
+Step k makes v_k of v_{k-1}. All before its end reads the library that was there when it began, which is v_{k-1}
+or, with `practice.max_staleness` = s, v_{k-1-s}; nothing of a step waits for another group before the end, the
+only barrier, and only the end waits for step k-1. The step is a function of (these libraries, tasks, model
+replies): the same replies give the same v_k, whatever finished first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from tfgrpo.distill import compare, consolidate, propose, summarize
 from tfgrpo.engine.context import Context, each
@@ -17,39 +18,47 @@ from tfgrpo.engine.select import Rewards, choose_lesson, choose_library
 from tfgrpo.errors import DistillError, ModelError
 from tfgrpo.events import GroupFinished, StepFinished
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
-from tfgrpo.types import Fault, FaultKind, Group, Signal, Task
+from tfgrpo.types import DroppedOperation, Fault, FaultKind, Group, Operation, Signal, Task
 
 
 async def run_step(
-    context: Context, step: int, epoch: int, library: ExperienceLibrary, tasks: Sequence[Task]
+    context: Context,
+    step: int,
+    epoch: int,
+    tasks: Sequence[Task],
+    seen: ExperienceLibrary,
+    newest: Callable[[], Awaitable[ExperienceLibrary]],
 ) -> ExperienceLibrary:
-    """Practise on a batch of tasks and return the library the next batch runs with.
+    """Practise on a batch of tasks and return the library that it leads to.
 
     Args:
         context: the open parts of the run.
         step: number of the step, from 1.
         epoch: number of the epoch, from 1.
-        library: v_n.
         tasks: the batch.
+        seen: v_{k-1-s}, which the step rolls out and compares with.
+        newest: waits for v_{k-1}, to which the step's operations are applied.
 
     Returns:
-        v_{n+1}; it equals v_n when nothing was learned or the gate refused what was.
+        v_k; it equals v_{k-1} when nothing was learned or the gate refused what was.
 
     Raises:
         RunStoppedError, JournalError: the run cannot go on; `tfgrpo resume` continues at the next call.
 
     Cancellation: propagates; completed calls and closed groups are in the journal.
     """
-    assembler = context.assembler(library, tasks)
+    assembler = context.assembler(seen, tasks)
+    convoy = context.convoy(assembler, tasks)
     rewards = Rewards(tasks)
 
     async def practise(task: Task) -> GroupRecord:
-        # 1. Rollouts: G attempts at the task with v_n in the prompt, each graded.
+        # 1. Rollouts: G attempts at the task with the library in the prompt, each graded.
         group = await run_group(
             context,
             key_of("practice", step, task.id),
             task,
             assembler,
+            convoy,
             graded_needed=context.config.practice.graded_needed,
         )
         rewards.put(group)
@@ -68,10 +77,13 @@ async def run_step(
 
     records = await each(tasks, practise)
 
-    # The barrier: proposals in the order of (task, index), whatever finished first.
+    # The barrier: proposals in the order of (task, index), whatever finished first, meet the newest library.
+    library = await newest()
     records.sort(key=lambda record: record.task_id)
-    proposals = tuple(operation for record in records for operation in record.operations)
-    dropped = tuple(drop for record in records for drop in record.dropped)
+    proposals, overtaken = still_valid(
+        (operation for record in records for operation in record.operations), library
+    )
+    dropped = (*(drop for record in records for drop in record.dropped), *overtaken)
 
     # 5b. Consolidation: the batch's proposals become one coherent set of operations.
     libraries = {"old": library}
@@ -155,6 +167,25 @@ async def learn(
     return GroupRecord(
         step, task.id, group.signal, record.rewards, advantage, proposals.operations, proposals.dropped, gain
     )
+
+
+def still_valid(
+    proposals: Iterable[Operation], library: ExperienceLibrary
+) -> tuple[tuple[Operation, ...], tuple[DroppedOperation, ...]]:
+    """Proposals that the newest library can still take, and the others with the reason it gives.
+
+    Only what was proposed for an earlier version is tried, each by itself: its target may have been deleted or
+    rewritten meanwhile, or its text been learned by another step. Consolidation must not revive it: it would
+    propose it as made for the newest version.
+    """
+    valid: list[Operation] = []
+    dropped: list[DroppedOperation] = []
+    for operation in proposals:
+        refused = library.apply((operation,))[1].dropped if operation.base_version < library.version else ()
+        dropped += refused
+        if not refused:
+            valid.append(operation)
+    return tuple(valid), tuple(dropped)
 
 
 def teaches(context: Context, group: Group) -> bool:

@@ -1,9 +1,8 @@
-"""Canonical bytes: one value has one encoding, one digest, and each message in it is stored once.
+"""Canonical bytes: one value has one encoding and one digest, and each large message in it is stored once.
 
-A value is *folded* before it is stored: every `Message` in it, however deep, is replaced by a reference to
-the hash of its own encoding. What repeats between rollouts and requests (the system prompt, the prior, the
-earlier turns) is then a reference of some 50 bytes. The digest of a request is the hash of its folded
-encoding, so it covers the messages through their hashes.
+A value is *folded*: every `Message` in it, however deep, is replaced by a stand-in. For the digest the
+stand-in is the hash of the message's own encoding, so a digest covers the messages through their hashes. For
+storing it is the number of the row that holds the message, or the message itself where that is shorter.
 """
 
 from __future__ import annotations
@@ -12,31 +11,60 @@ import functools
 import hashlib
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
-import zstandard
 
 from tfgrpo.errors import JournalError
 from tfgrpo.types import Message, ModelRequest
 
+K = TypeVar("K")
+V = TypeVar("V")
 S = TypeVar("S", bound=msgspec.Struct)
 
 # "sorted" also sorts the fields of structs: moving a field in types.py must not change a digest.
 _encoder = msgspec.json.Encoder(order="sorted")
 
-#: The role of a message that stands for another one. No real message is stored inline, so it cannot clash.
-_REFERENCE = "@"
-
-#: SQLite's own limit for one value; a frame that claims more is damaged.
-_LARGEST = 1_000_000_000
+#: The role of a message that stands for another one. A real message of this role is never stored inline.
+REFERENCE = "@"
 
 
-class Folded(NamedTuple):
-    """A value as stored: its encoding without messages, and the encoding of each message by hash."""
+class Recent(Generic[K, V]):
+    """A bounded map that forgets what was not asked for lately: two generations, no book-keeping on a hit.
 
-    body: bytes
-    messages: dict[bytes, bytes]
+    Args:
+        limit: the weight of one generation; at most twice as much is kept.
+    """
+
+    __slots__ = ("_limit", "_new", "_old", "_weight")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._weight = 0
+        self._new: dict[K, tuple[V, int]] = {}
+        self._old: dict[K, tuple[V, int]] = {}
+
+    def get(self, key: K) -> V | None:
+        """The value of a key, or None."""
+        found = self._new.get(key)
+        if found is None:
+            found = self._old.get(key)
+            if found is None:
+                return None
+            self.put(key, *found)
+        return found[0]
+
+    def put(self, key: K, value: V, weight: int = 1) -> None:
+        """Remember a value."""
+        if self._weight + weight > self._limit:
+            self._old, self._new, self._weight = self._new, {}, 0
+        self._new[key] = value, weight
+        self._weight += weight
+
+
+# The hashes of messages seen lately, by value: calls that share a prompt hash and encode it once. 8 million
+# characters a generation: about 20 MB of texts that are mostly alive anyway.
+_references: Recent[Message, Message] = Recent(8_000_000)
 
 
 def encode(value: object) -> bytes:
@@ -60,32 +88,43 @@ def content_hash(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def fold(value: msgspec.Struct) -> Folded:
-    """Encode a value with each of its messages replaced by a reference.
+def reference(message: Message) -> Message:
+    """What stands for a message in a digest: a message that holds its hash in hex.
+
+    Raises:
+        JournalError: the message has no JSON encoding.
+    """
+    try:
+        found = _references.get(message)
+    except TypeError:  # a message of the wrong types has no hash; it may still have an encoding
+        return Message(REFERENCE, hashlib.sha256(encode(message)).hexdigest())
+    if found is None:
+        data = encode(message)
+        found = Message(REFERENCE, hashlib.sha256(data).hexdigest())
+        _references.put(message, found, len(data) + 200)
+    return found
+
+
+def fold(value: msgspec.Struct, change: Callable[[Message], Message] = reference) -> bytes:
+    """Encode a value with each of its messages replaced; by the hashes of their contents unless told.
 
     Raises:
         JournalError: the value has no JSON encoding.
     """
-    messages: dict[bytes, bytes] = {}
-
-    def refer(message: Message) -> Message:
-        data = encode(message)
-        key = content_hash(data)
-        messages[key] = data
-        return Message(_REFERENCE, key.hex())
-
-    return Folded(encode(_map_messages(value, refer)), messages)
+    return encode(_map_messages(value, change))
 
 
-def unfold(body: bytes, type_: type[S], load: Callable[[bytes], Message]) -> S:
-    """Decode a folded value; `load` returns the message of a hash.
+def unfold(body: bytes, type_: type[S], load: Callable[[str], Message]) -> S:
+    """Decode a folded value; `load` returns the message for what a reference holds.
 
     Raises:
         ValueError: the body does not decode as `type_` (msgspec's errors are ValueErrors too).
     """
-    value: S = _map_messages(
-        msgspec.json.decode(body, type=type_), lambda reference: load(bytes.fromhex(reference.content))
-    )
+
+    def change(message: Message) -> Message:
+        return load(message.content) if message.role == REFERENCE else message
+
+    value: S = _map_messages(msgspec.json.decode(body, type=type_), change)
     return value
 
 
@@ -98,7 +137,7 @@ def request_digest(request: ModelRequest) -> str:
     Raises:
         JournalError: the request has no JSON encoding.
     """
-    return content_hash(fold(request).body).hex()
+    return hashlib.sha256(fold(request)).hexdigest()
 
 
 def _map_messages(value: Any, change: Callable[[Message], Message]) -> Any:
@@ -106,63 +145,31 @@ def _map_messages(value: Any, change: Callable[[Message], Message]) -> Any:
     if isinstance(value, Message):
         return change(value)
     if isinstance(value, msgspec.Struct):
-        names = _carriers(type(value))
-        if not names:
+        flat, deep = _carriers(type(value))
+        if not flat and not deep:
             return value
-        changed = {name: _map_messages(getattr(value, name), change) for name in names}
+        changed: dict[str, Any] = {name: tuple(map(change, getattr(value, name))) for name in flat}
+        for name in deep:
+            changed[name] = _map_messages(getattr(value, name), change)
         return msgspec.structs.replace(value, **changed)
-    if isinstance(value, tuple | list):
-        return type(value)(_map_messages(item, change) for item in value)
+    if isinstance(value, (tuple, list)):
+        return type(value)([_map_messages(item, change) for item in value])
     if isinstance(value, dict):
         return {name: _map_messages(item, change) for name, item in value.items()}
     return value
 
 
 @functools.cache
-def _carriers(struct: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields of a struct type whose annotation can hold messages: only those are walked."""
-    return tuple(field.name for field in msgspec.structs.fields(struct) if _carries(field.type))
+def _carriers(struct: type[msgspec.Struct]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields of a struct type that can hold messages: those that are tuples of messages, and others."""
+    fields = [field for field in msgspec.structs.fields(struct) if _carries(field.type)]
+    flat = [field.name for field in fields if field.type == tuple[Message, ...]]
+    return tuple(flat), tuple(field.name for field in fields if field.name not in flat)
 
 
 def _carries(hint: Any) -> bool:
     if hint is Message:
         return True
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return bool(_carriers(hint))
+        return any(_carriers(hint))
     return any(_carries(part) for part in typing.get_args(hint))
-
-
-class Packer:
-    """Compresses bodies. A zstd context is not safe for two threads at once: one packer a thread."""
-
-    def __init__(self) -> None:
-        # The checksum is what notices a flipped bit: SQLite has none of its own.
-        self._compressor = zstandard.ZstdCompressor(level=3, write_checksum=True)
-
-    def pack(self, bodies: list[bytes]) -> list[bytes]:
-        """Compress bodies, none of them empty, giving up the interpreter lock once for all of them."""
-        if not bodies:
-            return []
-        frames = self._compressor.multi_compress_to_buffer([*bodies])
-        return [frames[index].tobytes() for index in range(len(frames))]
-
-
-class Unpacker:
-    """Decompresses bodies and verifies their checksums; one unpacker a thread."""
-
-    def __init__(self) -> None:
-        self._decompressor = zstandard.ZstdDecompressor()
-
-    def unpack(self, frame: bytes) -> bytes:
-        """Decompress one body.
-
-        Raises:
-            ValueError: the frame is damaged.
-        """
-        try:
-            # A flipped bit in the size must not become an allocation of that size.
-            if not 0 <= zstandard.frame_content_size(frame) <= _LARGEST:
-                raise ValueError("a compressed body claims an impossible size")
-            return self._decompressor.decompress(frame)
-        except zstandard.ZstdError as error:
-            raise ValueError(f"a compressed body is damaged: {error}") from error

@@ -5,23 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from tfgrpo.errors import JournalError, JournalMismatchError
-from tfgrpo.journal.codec import content_hash, encode, fold, request_digest
+from tfgrpo.journal.codec import content_hash, encode, fold
+from tfgrpo.journal.contents import Contents
+from tfgrpo.journal.disk import Disk
 from tfgrpo.journal.reader import JournalReader
-from tfgrpo.journal.schema import CallStatus, EngineLock, connect, write_new
-from tfgrpo.journal.writer import Job, Row, Table, Writer
+from tfgrpo.journal.rows import CallStatus, Intent, Outcome, Record, encode_head
+from tfgrpo.journal.schema import EngineLock, connect, header_rows, write_new
+from tfgrpo.journal.writer import Job, Writer
 from tfgrpo.types import Fault, ModelReply, ModelRequest, Role, Struct, Usage
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 _NO_USAGE = Usage()
+
+_DISK = Disk()
+
+#: What is called on the event loop when launching has to stop (with a paragraph) and when it goes on (None).
+OnTrouble = Callable[[str | None], None]
+
+
+_NONE: dict[str, tuple[int, bytes]] = {}
 
 
 class CallState(Struct, frozen=True):
@@ -38,15 +49,19 @@ class CallState(Struct, frozen=True):
     fault: Fault | None = None
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
-    """What is kept in memory of the newest attempt of a call; `ending` while its outcome is on the way."""
+class _Call(msgspec.Struct, gc=False):
+    """What is kept in memory of the newest attempt of a call.
 
-    id: int
+    `row` is that of its intent, `end` that of its outcome once there is one on the way or on disk: then
+    `state` tells which.
+    """
+
+    row: int
     attempt: int
+    role: Role
     digest: bytes
     state: CallStatus = CallStatus.OPEN
-    ending: bool = False
+    end: int = 0
 
 
 class Journal:
@@ -60,9 +75,12 @@ class Journal:
     request. Only requests and replies are stored: no header and no address, so no secret reaches the file.
 
     Use it from one event loop. Each writing method returns when its rows are on disk. Cancelling it does not
-    undo the write: the rows are queued before the first wait and become durable all the same. Any failure to
-    write breaks the journal: all waiting callers get the error and all later ones are refused with the same
-    message, while everything acknowledged is kept.
+    undo the write: the rows are queued before the first wait and become durable all the same.
+
+    When the disk is full or refuses, new intents wait (see `ready`), and what has ended waits in memory until
+    it is stored. A full disk may last as long as it takes; after any other I/O error the file is opened again
+    and verified a few times. If that does not help, the journal is broken for good: all waiting callers get
+    the error and all later ones are refused with the same message. Nothing acknowledged is ever lost.
 
     Create one with `create` or `open`, and close it, or use it as an async context manager.
 
@@ -72,24 +90,59 @@ class Journal:
     """
 
     def __init__(
-        self, lock: EngineLock, reader: JournalReader, writer: Writer, clock: Callable[[], float]
+        self,
+        lock: EngineLock,
+        reader: JournalReader,
+        clock: Callable[[], float],
+        on_trouble: OnTrouble | None,
+        disk: Disk,
     ) -> None:
         self.reader = reader
         self.header: dict[str, Any] = reader.header
         self._lock = lock
-        self._writer = writer
         self._clock = clock
         self._path = reader.path
         self._calls: dict[str, _Call] = {}
-        self._last_id = 0
-        for row in reader.call_index():
-            self._last_id = row.id
-            self._calls[row.key] = _Call(row.id, row.attempt, row.request, row.state or CallStatus.OPEN)
-        self._records = reader.record_index()
+        self._records: dict[str, dict[str, tuple[int, bytes]]] = {}
+        self._last_row = self._load()
+        last_blob = reader.last_blob()
+        self._contents = Contents(last_blob)
+        self._writer = Writer(
+            connect(self._path, write=True, files=disk.files),
+            self._path,
+            disk,
+            self._last_row,
+            last_blob,
+            on_trouble,
+        )
+
+    def _load(self) -> int:
+        """Read the heads of all rows; returns the last row."""
+        calls, totals, row = self._calls, self.reader.totals, 0
+        intents: dict[int, _Call] = {}
+        for row, head in self.reader.heads(0):
+            totals.add(row, head)
+            if type(head) is Intent:
+                call = _Call(row, head.attempt, head.role, head.digest)
+                calls[head.key] = intents[row] = call
+            elif type(head) is Outcome:
+                ended = intents.pop(head.call, None)
+                if ended is None:
+                    raise self.reader.damaged(f"row {row} ends an attempt that is not open")
+                ended.state, ended.end = head.status, row
+            elif type(head) is Record:
+                self._records.setdefault(head.kind, {})[head.key] = row, head.digest
+        return row
 
     @classmethod
     def create(
-        cls, path: Path, header: Mapping[str, Any], *, clock: Callable[[], float] = time.time
+        cls,
+        path: Path,
+        header: Mapping[str, Any],
+        *,
+        clock: Callable[[], float] = time.time,
+        on_trouble: OnTrouble | None = None,
+        _disk: Disk = _DISK,
     ) -> Journal:
         """Start the journal of a new run and open it.
 
@@ -97,25 +150,39 @@ class Journal:
             path: the file; its directory exists.
             header: JSON values that describe the run (configuration hash, seed, …).
             clock: gives the seconds since the epoch that intents and outcomes are stamped with.
+            on_trouble: called on the event loop with one paragraph when the disk is full or refuses and
+                launching has to stop, and with None when it goes on.
 
         Raises:
             JournalError: the file exists, is being worked on, or cannot be written.
         """
-        text = encode(dict(header)).decode()
+        text = encode(dict(header))
         lock = EngineLock(path)
         try:
-            write_new(path, text)
-            return cls._start(path, lock, clock)
+            write_new(path, *header_rows(text))
+            return cls._start(path, lock, clock, on_trouble, _disk)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Journal:
-        """Open the journal of an earlier run. Blocks about a second for 200,000 calls.
+    def open(
+        cls,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_trouble: OnTrouble | None = None,
+        _disk: Disk = _DISK,
+    ) -> Journal:
+        """Open the journal of an earlier run. Blocks less than a second for 200,000 calls.
 
-        The file is not checked page by page: that would read all of it, gigabytes in a long run. The index of
-        the calls is read whole here, and every body carries a checksum that is verified when it is read.
+        The heads of all rows are read and their seals verified here; bodies, gigabytes in a long run, are
+        verified when they are read.
+
+        Args:
+            path: the file.
+            clock: see `create`.
+            on_trouble: see `create`.
 
         Raises:
             JournalError: no file, another engine works on it, damaged, or of another version.
@@ -124,24 +191,41 @@ class Journal:
             connect(path, write=False)  # says so, before a lock file appears
         lock = EngineLock(path)
         try:
-            return cls._start(path, lock, clock)
+            return cls._start(path, lock, clock, on_trouble, _disk)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def _start(cls, path: Path, lock: EngineLock, clock: Callable[[], float]) -> Journal:
-        reader = JournalReader(path)
+    def _start(
+        cls,
+        path: Path,
+        lock: EngineLock,
+        clock: Callable[[], float],
+        on_trouble: OnTrouble | None,
+        disk: Disk,
+    ) -> Journal:
+        reader = JournalReader(path, _files=disk.files)
         try:
-            writer = Writer(connect(path, write=True), path)
-            try:
-                return cls(lock, reader, writer, clock)
-            except BaseException:
-                writer.close()
-                raise
+            return cls(lock, reader, clock, on_trouble, disk)
         except BaseException:
             reader.close()
             raise
+
+    @property
+    def stalled(self) -> str | None:
+        """Why no intent is accepted just now, or None: see `ready`."""
+        return self._writer.stalled
+
+    async def ready(self) -> None:
+        """Wait while no intent is accepted: the disk is full, or refused and is being verified.
+
+        Returns at once when all is well. Cancelling it changes nothing.
+
+        Raises:
+            JournalError: the journal is broken or closed.
+        """
+        await self._writer.ready()
 
     # --- calls -------------------------------------------------------------------------------------------
 
@@ -160,34 +244,37 @@ class Journal:
         if call is None:
             return None
         if request is not None:
-            self._same_request(key, call, request_digest(request))
+            self._same_request(key, call, content_hash(fold(request)))
+        state = call.state
         return CallState(
             call.attempt,
-            call.state,
+            state,
             call.digest.hex(),
-            self.reader.reply_of(call.id) if call.state is CallStatus.COMPLETED else None,
-            self.reader.fault_of(call.id) if call.state is CallStatus.FAILED else None,
+            self.reader.reply_of(call.end) if state is CallStatus.COMPLETED else None,
+            self.reader.fault_of(call.end) if state is CallStatus.FAILED else None,
         )
 
     async def intend(self, key: str, attempt: int, role: Role, request: ModelRequest) -> None:
         """Make the intent of one attempt durable; send the request only after this returns.
 
-        Cancelled before it starts, it writes nothing. Cancelled while it waits, the intent stays open, and
-        counts as possibly paid unless `fail` says otherwise.
+        Waits while the disk is full. Cancelled before it starts or in that wait, it writes nothing. Cancelled
+        later, the intent stays open, and counts as possibly paid unless `fail` says otherwise.
 
         Raises:
             JournalMismatchError: an earlier attempt of the key carried another request.
             JournalError: the call is completed already, `attempt` is not new, or the journal is broken.
-            JournalFullError: the disk is full.
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
-        self._writer.check()
-        folded = fold(request)
-        digest = content_hash(folded.body)
+        writer = self._writer
+        if writer.stalled is not None:
+            await writer.ready()
+        writer.check()
+        writer.bind()
+        digest = content_hash(fold(request))
         known = self._calls.get(key)
         if known is not None:
-            self._same_request(key, known, digest.hex())
-            if known.state is CallStatus.COMPLETED or known.ending:
+            self._same_request(key, known, digest)
+            if known.end and known.state is not CallStatus.FAILED:
                 raise JournalError(f"The call {key!r} has its outcome in {self._path}: take it from `last`.")
         if attempt < 0 or (known is not None and attempt <= known.attempt):
             newest = "none" if known is None else known.attempt
@@ -195,25 +282,30 @@ class Journal:
                 f"Attempt {attempt} of the call {key!r} is not new (newest in {self._path}: {newest}). "
                 "Attempts count upwards from 0."
             )
-        blobs = [(Table.BLOBS, item) for item in (*folded.messages.items(), (digest, folded.body))]
-        call = _Call(self._last_id + 1, attempt, digest)
-        row: Row = (call.id, _text(key), attempt, role.value, digest, self._clock())
-        job = Job([*blobs, (Table.CALLS, row)])
-        self._writer.submit(job)
-        self._last_id = call.id
-        self._calls[key] = call
-        await self._writer.wait(job)
+        row = self._last_row + 1
+        head = _sealed(row, Intent(key, attempt, role, digest, self._clock()))
+        body, blobs = self._contents.store(request)
+        job = Job(row, head, body, blobs)
+        writer.submit(job)
+        self._last_row = row
+        if known is None or known.end:
+            writer.in_flight += 1  # an attempt that was cut off has no outcome to come
+        self._calls[key] = _Call(row, attempt, role, digest)
+        error = await job.done
+        if error is not None:
+            raise type(error)(error.message)
 
     async def complete(self, key: str, attempt: int, reply: ModelReply) -> None:
         """Make the reply of an attempt durable; use it only after this returns.
 
         Raises:
             JournalError: the attempt is not open, the usage is no usage, or the journal is broken.
-            JournalFullError: the disk is full.
         """
         call = self._open_call(key, attempt)
-        body = (Table.REPLIES, (call.id, encode(reply)))
-        await self._end(call, CallStatus.COMPLETED, reply.usage, [body])
+        job = self._end(call, CallStatus.COMPLETED, reply.usage, encode(reply), None, False)
+        error = await job.done
+        if error is not None:
+            raise type(error)(error.message)
 
     async def fail(
         self, key: str, attempt: int, fault: Fault, *, maybe_paid: bool, usage: Usage = _NO_USAGE
@@ -229,47 +321,62 @@ class Journal:
 
         Raises:
             JournalError: the attempt is not open, the usage is no usage, or the journal is broken.
-            JournalFullError: the disk is full.
         """
         call = self._open_call(key, attempt)
-        await self._end(
-            call, CallStatus.FAILED, usage, [], maybe_paid=maybe_paid, fault=encode(fault).decode()
-        )
+        job = self._end(call, CallStatus.FAILED, usage, b"", fault, maybe_paid)
+        error = await job.done
+        if error is not None:
+            raise type(error)(error.message)
 
-    async def _end(
+    def _end(
         self,
         call: _Call,
         state: CallStatus,
         usage: Usage,
-        rows: list[tuple[Table, Row]],
-        *,
-        maybe_paid: bool = False,
-        fault: str | None = None,
-    ) -> None:
+        body: bytes,
+        fault: Fault | None,
+        maybe_paid: bool,
+    ) -> Job:
+        """Queue the outcome of an attempt."""
         _check_usage(usage)
-        costs = (usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.usd)
-        outcome: Row = (call.id, state.value, self._clock(), maybe_paid, *costs, fault)
+        writer = self._writer
+        writer.bind()
+        row = self._last_row + 1
+        outcome = Outcome(
+            call.row,
+            call.role,
+            state,
+            self._clock(),
+            maybe_paid,
+            usage.calls,
+            usage.input_tokens,
+            usage.cached_tokens,
+            usage.output_tokens,
+            usage.usd,
+            fault,
+        )
 
         def settle() -> None:
-            call.state, call.ending = state, False
+            call.state = state
+            writer.in_flight -= 1
 
-        job = Job([(Table.OUTCOMES, outcome), *rows], settle)
-        self._writer.submit(job)
-        call.ending = True
-        await self._writer.wait(job)
+        job = Job(row, _sealed(row, outcome), body, None, settle)
+        writer.submit(job)
+        self._last_row = call.end = row
+        return job
 
     def _open_call(self, key: str, attempt: int) -> _Call:
         self._writer.check()
         call = self._calls.get(key)
-        if call is None or call.attempt != attempt or call.state is not CallStatus.OPEN or call.ending:
+        if call is None or call.attempt != attempt or call.end:
             raise JournalError(
                 f"Attempt {attempt} of the call {key!r} is not open in {self._path}: an attempt is intended "
                 "once and ends once."
             )
         return call
 
-    def _same_request(self, key: str, call: _Call, digest: str) -> None:
-        if call.digest.hex() != digest:
+    def _same_request(self, key: str, call: _Call, digest: bytes) -> None:
+        if call.digest != digest:
             raise JournalMismatchError(
                 f"The request of the call {key!r} differs from the one in {self._path}: this would not be "
                 "the same run. Resume with the configuration, data, prompts and version of tfgrpo that "
@@ -291,34 +398,46 @@ class Journal:
         Raises:
             JournalMismatchError: the key holds another value.
             JournalError: the value has no JSON encoding, or the journal is broken.
-            JournalFullError: the disk is full.
         """
-        self._writer.check()
-        folded = fold(value)
-        digest = content_hash(folded.body)
-        known = self._records.get((kind, key))
-        if known is not None and known != digest:
-            raise JournalMismatchError(
-                f"The {kind} {key!r} is already in {self._path} with another value: a terminal record never "
-                "changes. Resume with the configuration, data and version of tfgrpo that started the run."
-            )
-        rows: list[tuple[Table, Row]] = []
-        if known is None:
-            rows = [(Table.BLOBS, item) for item in folded.messages.items()]
-            rows.append((Table.RECORDS, (_text(kind), _text(key), digest, folded.body)))
-        # A repetition queues an empty job: it is acknowledged only after the first one is durable.
-        job = Job(rows)
-        self._writer.submit(job)
-        self._records[kind, key] = digest
-        await self._writer.wait(job)
+        writer = self._writer
+        writer.check()
+        writer.bind()
+        digest = content_hash(fold(value))
+        known = self._records.get(kind, _NONE).get(key)
+        if known is not None:
+            if known[1] != digest:
+                raise JournalMismatchError(
+                    f"The {kind} {key!r} is already in {self._path} with another value: a terminal record "
+                    "never changes. Resume with the configuration, data and version of tfgrpo that started "
+                    "the run."
+                )
+            job = Job(0, b"", b"")  # acknowledged only after the first one is durable
+        else:
+            row = self._last_row + 1
+            head = _sealed(row, Record(kind, key, digest))
+            body, blobs = self._contents.store(value)
+            job = Job(row, head, body, blobs)
+            self._last_row = row
+            self._records.setdefault(kind, {})[key] = row, digest
+        writer.submit(job)
+        error = await job.done
+        if error is not None:
+            raise type(error)(error.message)
 
     def records(self, kind: str, type: type[S], prefix: str = "") -> dict[str, S]:  # noqa: A002
         """The durable records of one kind: see `JournalReader.records`."""
-        return self.reader.records(kind, type, prefix)
+        durable = self._writer.acknowledged
+        rows = self._records.get(kind, _NONE).items()
+        return self.reader.values(
+            {key: row for key, (row, _) in rows if row <= durable and key.startswith(prefix)}, type
+        )
 
     def get(self, kind: str, key: str, type: type[S]) -> S | None:  # noqa: A002
         """One durable record, or None."""
-        return self.reader.get(kind, key, type)
+        known = self._records.get(kind, _NONE).get(key)
+        if known is None or known[0] > self._writer.acknowledged:
+            return None
+        return self.reader.value(known[0], type)
 
     # --- life --------------------------------------------------------------------------------------------
 
@@ -328,7 +447,11 @@ class Journal:
         return self._writer.commits
 
     def close(self) -> None:
-        """Write what is queued, then release the file. Blocks for one commit; a second call does nothing."""
+        """Write what is queued, then release the file. A second call does nothing.
+
+        Blocks for one commit. On a disk that is full it is tried once more; what was not acknowledged is
+        lost then, and nothing that was.
+        """
         self.reader.close()
         self._writer.close()
         self._lock.release()
@@ -342,10 +465,14 @@ class Journal:
             await anyio.to_thread.run_sync(self.close)
 
 
-def _text(value: str) -> str:
-    """A key that SQLite can store: checked here, where the error reaches its caller alone."""
-    encode(value)
-    return value
+def _sealed(row: int, head: Intent | Outcome | Record) -> bytes:
+    """A head that SQLite can store: what has no encoding is refused here, where its caller alone gets the error."""
+    try:
+        return encode_head(row, head)
+    except (TypeError, ValueError) as error:
+        raise JournalError(
+            f"A key or a fault cannot be journaled: {error}. Clean the text where it enters the run."
+        ) from error
 
 
 def _check_usage(usage: Usage) -> None:

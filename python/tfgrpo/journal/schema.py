@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
 from tfgrpo.errors import JournalError, JournalFullError
+from tfgrpo.journal.rows import Header, Table, encode_head, seal
 
 #: "tfgj": tells a journal from any other SQLite file.
 APPLICATION_ID = int.from_bytes(b"tfgj")
 
 #: Raised with every change of the tables or of the encodings. A newer file is refused, never guessed at.
-VERSION = 1
+VERSION = 2
 
-# Rows are only ever added. An attempt is a row of `calls` (the intent) and, once it ended, a row of
-# `outcomes` with the same id; bodies stand in tables of their own, so that opening scans small rows only.
-# `records` is unique by (kind, key): the journal sees to it; its index also covers the digest, which opening
-# reads.
+#: Bytes of a page. SQLite's own default today; `salvage` reads pages by itself and has to know.
+PAGE = 4096
+
+#: Row numbers and sealed values.
+Rows = Sequence[tuple[int, bytes]]
+
+# Rows are only ever added, and each table is found by row number alone: what opening needs of them is in
+# `log`, whose rows are small. See rows.py for what they hold.
 _TABLES = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE blobs(hash BLOB PRIMARY KEY, body BLOB NOT NULL) STRICT;
-CREATE TABLE calls(
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, attempt INTEGER NOT NULL, role TEXT NOT NULL,
-    request BLOB NOT NULL, intended REAL NOT NULL, UNIQUE(key, attempt)
-) STRICT;
-CREATE TABLE outcomes(
-    id INTEGER PRIMARY KEY, status TEXT NOT NULL, finished REAL NOT NULL, maybe_paid INTEGER NOT NULL,
-    calls INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, usd REAL NOT NULL, fault TEXT
-) STRICT;
-CREATE TABLE replies(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
-CREATE TABLE records(
-    kind TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL, UNIQUE(kind, key, digest)
-) STRICT;
+CREATE TABLE log(id INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
+CREATE TABLE bodies(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE blobs(id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
 """
-
-
-class CallStatus(enum.StrEnum):
-    """What became of one attempt of a call; OPEN means that no outcome is known (in flight, or cut off)."""
-
-    OPEN = "open"
-    COMPLETED = "completed"
-    FAILED = "failed"
 
 
 def journal_error(error: Exception, path: Path) -> JournalError:
@@ -74,7 +59,8 @@ def journal_error(error: Exception, path: Path) -> JournalError:
         case apsw.CorruptError() | apsw.NotADBError() | apsw.SQLError() | ValueError():
             return JournalError(
                 f"The journal {path} is damaged, or is no journal of this version of tfgrpo ({detail}). "
-                "Restore the file from a copy, or start a new run."
+                "Restore the file from a copy, recover what is sound with `tfgrpo.journal.salvage`, or start a "
+                "new run."
             )
         case _:
             return JournalError(
@@ -94,12 +80,54 @@ def guarded(path: Path) -> Iterator[None]:
     """Convert what SQLite and the decoders raise about the file into JournalError."""
     try:
         yield
-    except (apsw.Error, ValueError) as error:
+    except (apsw.Error, ValueError, OSError) as error:
         raise journal_error(error, path) from error
 
 
-def connect(path: Path, *, write: bool) -> apsw.Connection:
+def renew_log(path: Path) -> None:
+    """Write a write-ahead log once more as it is, and sync it.
+
+    What an engine before us failed to sync is in the system's memory, which takes it for written, and may not
+    be on the disk, though a later sync says that all is well. What is written anew the disk has to confirm.
+
+    Args:
+        path: the log; it need not exist.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with path.open("r+b", buffering=0) as file:
+        while data := file.read(1 << 20):
+            file.seek(-len(data), os.SEEK_CUR)
+            file.write(data)
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """How the file is reached; the defaults are for use, others for tests.
+
+    Attributes:
+        vfs: the name of SQLite's file layer; None for the system's.
+        renew_log: see there.
+    """
+
+    vfs: str | None = None
+    renew_log: Callable[[Path], None] = renew_log
+
+
+SYSTEM = Files()
+
+
+def connect(path: Path, *, write: bool, files: Files = SYSTEM) -> apsw.Connection:
     """Open a connection to an existing journal and check that it is one.
+
+    Args:
+        path: the journal.
+        write: for the writer, which holds the lock; otherwise nothing can be changed through it.
+        files: how to reach it.
 
     Raises:
         JournalError: no file, no journal, damaged, or written by a newer version.
@@ -109,18 +137,35 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
             f"There is no journal at {path}. Name the directory of an existing run, or start a new one."
         )
     with guarded(path):
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            connection.set_busy_timeout(10_000)
-            _check_identity(connection, path)
-            if write:
-                configure_writer(connection)
-            else:
-                # Not opened read-only: such a connection cannot remove the -wal and -shm files it may create.
-                connection.pragma("query_only", True)
-        except BaseException:
-            connection.close()
-            raise
+        return open_connection(path, write=write, files=files)
+
+
+def open_connection(path: Path, *, write: bool, files: Files) -> apsw.Connection:
+    """`connect`, with the errors of SQLite and the system as they are.
+
+    For writing, the whole write-ahead log is folded into the database and begun anew: nothing is appended to a
+    log whose end we did not write.
+
+    Raises:
+        apsw.BusyError: somebody else reads from the log, for longer than the busy timeout.
+    """
+    if write:
+        files.renew_log(path.with_name(path.name + "-wal"))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=files.vfs)
+    try:
+        connection.set_busy_timeout(10_000)
+        _check_identity(connection, path)
+        if write:
+            configure_writer(connection)
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+            if busy:
+                raise apsw.BusyError("a reader keeps the write-ahead log from being folded in")
+        else:
+            # Not opened read-only: such a connection cannot remove the -wal and -shm files it may create.
+            connection.pragma("query_only", True)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -128,7 +173,7 @@ def configure_writer(connection: apsw.Connection) -> None:
     """Set what makes a commit durable: the write-ahead log is synced before a commit returns."""
     connection.pragma("synchronous", "FULL")
     connection.pragma("fullfsync", True)  # macOS: through the drive's cache as well
-    connection.pragma("wal_autocheckpoint", 4_000)
+    connection.pragma("wal_autocheckpoint", 0)  # the writer does it, after it has acknowledged
 
 
 def _check_identity(connection: apsw.Connection, path: Path) -> None:
@@ -144,10 +189,21 @@ def _check_identity(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def write_new(path: Path, header: str) -> None:
-    """Write an empty journal: complete under its name or not there at all, whenever the process dies.
+def header_rows(header: bytes) -> tuple[Rows, Rows]:
+    """The first row of a journal and its body."""
+    return [(1, encode_head(1, Header()))], [(1, seal(Table.BODIES, 1, header))]
+
+
+def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = ()) -> None:
+    """Write a new journal: complete under its name or not there at all, whenever the process dies.
 
     The caller holds the lock of `path`.
+
+    Args:
+        path: the journal.
+        log: its first rows, sealed.
+        bodies: their bodies.
+        blobs: the messages they refer to.
 
     Raises:
         JournalError: the file exists or cannot be written.
@@ -162,6 +218,7 @@ def write_new(path: Path, header: str) -> None:
         try:
             building.unlink(missing_ok=True)
             with contextlib.closing(apsw.Connection(str(building))) as connection:
+                connection.pragma("page_size", PAGE)
                 mode = connection.pragma("journal_mode", "wal")
                 if mode != "wal":
                     raise JournalError(
@@ -171,7 +228,9 @@ def write_new(path: Path, header: str) -> None:
                 configure_writer(connection)
                 with connection:
                     connection.execute(_TABLES)
-                    connection.execute("INSERT INTO meta VALUES ('header', ?)", (header,))
+                    connection.executemany("INSERT INTO log VALUES (?, ?)", log)
+                    connection.executemany("INSERT INTO bodies VALUES (?, ?)", bodies)
+                    connection.executemany("INSERT INTO blobs VALUES (?, ?)", blobs)
                     connection.pragma("application_id", APPLICATION_ID)
                     connection.pragma("user_version", VERSION)
             building.rename(path)

@@ -1,81 +1,148 @@
 """The writer thread: drains the queue, makes one durable transaction of it, then acknowledges all at once.
 
 While one transaction waits for the disk, the callers of the next one gather in the queue, so the number of
-syncs follows the speed of the disk and not the number of calls.
+syncs follows the speed of the disk and not the number of calls. When the disk fails, the thread keeps the
+batch, and the loop side stops launching until it is stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
+import functools
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import anyio
 import apsw
 
 from tfgrpo.errors import JournalError
-from tfgrpo.journal.codec import Packer
+from tfgrpo.journal.disk import Disk, Trouble, reopen, trouble_of
+from tfgrpo.journal.rows import Packer, Table
 from tfgrpo.journal.schema import closed_error, journal_error
 
+#: Jobs and bytes of one transaction, about: bounds the wait of the first of them. While the thread compresses
+#: and writes one megabyte, the loop makes the next.
+_BATCH, _BATCH_BYTES = 1_024, 1 << 20
 
-class Table(enum.StrEnum):
-    """The tables rows are added to. The last column of those in `PACKED` is a body, compressed here."""
+#: Rows of one statement. A batch is filled up with empty rows to one of these sizes: a statement for each
+#: number of rows would have to be compiled each time.
+_SIZES = (16, 64, 256)
 
-    BLOBS = "blobs"
-    CALLS = "calls"
-    OUTCOMES = "outcomes"
-    REPLIES = "replies"
-    RECORDS = "records"
+#: Bytes written to the log after which it is folded into the database; and what a commit writes at least (the
+#: last page of each table), however small it is.
+_LOG_BYTES, _COMMIT_BYTES = 16 << 20, 16 << 10
 
+#: Seconds between two looks at a writer that has work, and how long (seconds) the loop steps aside for one
+#: that has not moved since the last look.
+_LOOK, _STEP_ASIDE = 0.02, 0.002
 
-PACKED = frozenset({Table.BLOBS, Table.REPLIES, Table.RECORDS})
-
-#: Rows as SQLite binds them, in the order of the table's columns.
-Row = tuple[Any, ...]
-
-#: Jobs of one transaction at most: bounds the wait of the first of them and the memory of the batch.
-_BATCH = 1_024
-
-#: Rows of one statement at most: see `_insert`.
-_CHUNK = 256
+#: Bytes of disk that the outcome of a call in flight is expected to need at least.
+_OUTCOME = 8 << 10
 
 
-@dataclass(slots=True, eq=False)
 class Job:
-    """Rows that become durable together. `settle` runs on the event loop once they are."""
+    """One event of the run: a row of `log` and its body, and the messages that have to be stored with it.
 
-    rows: Sequence[tuple[Table, Row]]
-    settle: Callable[[], None] | None = None
-    done: anyio.Event = field(default_factory=anyio.Event)
-    error: JournalError | None = None
+    `row` 0 writes nothing: it is acknowledged when all before it is. `settle` runs on the event loop once
+    the rows are durable.
+    """
+
+    __slots__ = ("blobs", "body", "done", "head", "row", "settle")
+
+    done: asyncio.Future[JournalError | None]
+
+    def __init__(
+        self,
+        row: int,
+        head: bytes,
+        body: bytes,
+        blobs: list[tuple[int, bytes]] | None = None,
+        settle: Callable[[], None] | None = None,
+    ) -> None:
+        self.row = row
+        self.head = head
+        self.body = body
+        self.blobs = blobs
+        self.settle = settle
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What one transaction writes, as SQLite binds it: row numbers and values in turn."""
+
+    log: list[Any] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+    blobs: list[Any] = field(default_factory=list)
+    size: int = 0
 
 
 class Writer:
-    """Owns the writing connection. Every failure is final: later jobs are refused with the same message.
+    """Owns the writing connection.
 
     Args:
-        connection: configured for durable commits; the writer closes it.
-        path: the journal, for messages.
+        connection: opened for writing; the writer closes it.
+        path: the journal.
+        disk: how to deal with the disk.
+        last_row: the last row of `log`.
+        last_blob: the last row of `blobs`.
+        on_trouble: called on the event loop with a message when launching has to stop, and with None when it
+            can go on.
+
+    Attributes:
+        commits: transactions that were synced.
+        acknowledged: the last row of `log` that is durable.
+        in_flight: calls whose outcome has to find room on the disk; the journal keeps it.
     """
 
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        disk: Disk,
+        last_row: int,
+        last_blob: int,
+        on_trouble: Callable[[str | None], None] | None,
+    ) -> None:
         self.commits = 0
-        self._connection = connection
+        self.in_flight = 0
         self._path = path
+        self._disk = disk
+        self._on_trouble = on_trouble
+        self.acknowledged = last_row
+        self._stored_blobs = last_blob
         self._packer = Packer()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._largest = _OUTCOME
+        self._log_bytes = 0
+        self._connection = connection
+
+        self._jobs: deque[Job] = deque()
+        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._awake = False  # the thread is at work, or a token is on its way to it
+        self._ending = threading.Event()
         self._failure: JournalError | None = None
+        self._refusal: str | None = None  # the disk refuses the batch at hand
+        self._shortage: str | None = None  # the disk is nearly full
+        self._doubtful = False  # what is on the disk is not known: reopen before the next transaction
+
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told: str | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._looking = False
+        self._moves = self._moves_seen = 0  # counts what the thread does while it holds the interpreter lock
+
+        self._look_at_disk()
         # A daemon: what it has acknowledged is on disk, and an exit without close must not hang.
         self._thread = threading.Thread(target=self._run, name="tfgrpo-journal", daemon=True)
         self._thread.start()
+
+    # --- on the event loop -------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Raise what broke the journal, or that it is closed.
@@ -86,40 +153,106 @@ class Writer:
         if self._failure is not None:
             raise type(self._failure)(self._failure.message)
 
-    def submit(self, job: Job) -> None:
-        """Queue a job for the next transaction; call from the event loop.
+    @property
+    def stalled(self) -> str | None:
+        """Why no intent is accepted at the moment, or None."""
+        return self._refusal or self._shortage
+
+    async def ready(self) -> None:
+        """Return when intents are accepted; at once when they are.
 
         Raises:
             JournalError: the journal is broken or closed, or belongs to another event loop.
         """
         self.check()
-        loop = asyncio.get_running_loop()
-        if self._loop is None:
-            self._loop = loop
-        elif self._loop is not loop:
-            raise JournalError(
-                f"The journal {self._path} is used from two event loops. Open it in the one that uses it."
-            )
-        self._jobs.put(job)
+        while self.stalled is not None:
+            waiter = self.bind().create_future()
+            self._waiters.append(waiter)
+            await waiter
+            self.check()
 
-    @staticmethod
-    async def wait(job: Job) -> None:
-        """Return when the job's rows are durable; cancelling the wait does not undo the write.
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """The event loop the journal is used from: the one it was first used from.
 
         Raises:
-            JournalError: the transaction failed.
-            JournalFullError: it failed because the disk is full.
+            JournalError: this is another one.
         """
-        await job.done.wait()
-        if job.error is not None:
-            raise type(job.error)(job.error.message)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise JournalError(
+                    f"The journal {self._path} is used from two event loops. Open it in the one that uses it."
+                )
+            self._loop = loop
+            loop.call_soon(self._notice)  # it may have been opened on a disk that is full
+        return loop
+
+    def submit(self, job: Job) -> None:
+        """Queue a job for the next transaction; `check` and `bind` were called before.
+
+        Await `job.done` then: its result is None when the rows are durable, and otherwise the error.
+        Cancelling that does not undo the write.
+        """
+        loop = self._loop
+        assert loop is not None  # noqa: S101 - bound by the caller
+        job.done = loop.create_future()
+        self._jobs.append(job)
+        if not self._awake:
+            self._awake = True
+            # Not at once: all tasks that are ready now shall be in the batch.
+            loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._tokens.put(None)
+        if not self._looking and self._loop is not None:
+            self._looking = True
+            self._loop.call_later(_LOOK, self._look_at_thread)
+
+    def _look_at_thread(self) -> None:
+        """Step aside if the thread could not move: a busy loop can keep the interpreter lock from it.
+
+        The loop gives the lock up often, but for microseconds, and takes it back before the thread has woken
+        up; and as it does so more often than the switch interval, the thread never may ask it to wait.
+        """
+        if not self._awake or self._loop is None:
+            self._looking = False
+            return
+        if self._moves == self._moves_seen and self._refusal is None:
+            time.sleep(_STEP_ASIDE)
+        self._moves_seen = self._moves
+        self._loop.call_later(_LOOK, self._look_at_thread)
+
+    def _notice(self) -> None:
+        stalled = self.stalled
+        if stalled is None or self._failure is not None:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        if stalled != self._told and self._failure is None:
+            self._told = stalled
+            if self._on_trouble is not None:
+                self._on_trouble(stalled)
+
+    def _acknowledge(self, batch: list[Job], error: JournalError | None) -> None:
+        for job in batch:
+            if error is None and job.settle is not None:
+                job.settle()
+            if not job.done.done():
+                job.done.set_result(error)
 
     def close(self) -> None:
-        """Write what is queued, end the thread, close the connection. Blocks for one commit."""
+        """Write what is queued, end the thread, close the connection.
+
+        Blocks for one commit. If the disk refuses, it is tried once more; what was not acknowledged is lost
+        then, and its callers get the error.
+        """
         if self._failure is None:
             self._failure = closed_error(self._path)
-        self._jobs.put(None)
+        self._ending.set()
+        self._tokens.put(None)
         self._thread.join()
+        self._call(self._notice)
         with contextlib.suppress(apsw.Error):  # a last checkpoint may fail; the log itself is on disk
             self._connection.close()
 
@@ -127,89 +260,195 @@ class Writer:
 
     def _run(self) -> None:
         broken: JournalError | None = None
-        for batch in self._batches():
+        while True:
+            batch = self._next_batch()
+            if not batch:
+                return
             if broken is None:
+                broken = self._store(batch)
+            self._call(self._acknowledge, batch, broken)
+            if broken is None:
+                broken = self._after_commit()
+
+    def _next_batch(self) -> list[Job]:
+        """Whatever is queued, at least one job; none when the journal is closed."""
+        jobs = self._jobs
+        while not jobs:
+            self._awake = False
+            if jobs:
+                break
+            if self._ending.is_set():
+                return []
+            try:
+                self._tokens.get(timeout=None if self.stalled is None else self._disk.full_pause)
+            except queue.Empty:
+                self._look_at_disk()
+            self._moves += 1
+        self._awake = True
+        batch: list[Job] = []
+        size = 0
+        while jobs and len(batch) < _BATCH and size < _BATCH_BYTES:
+            job = jobs.popleft()
+            batch.append(job)
+            size += len(job.body)
+            if job.blobs is not None:
+                size += sum([len(blob) for _, blob in job.blobs])
+        return batch
+
+    def _store(self, batch: list[Job]) -> JournalError | None:
+        """Make a batch durable, however often the disk has to be asked; or the error that is final."""
+        refusals = 0
+        again = False
+        try:
+            rows = self._pack(batch)
+            while True:
+                last = self._ending.is_set()
                 try:
-                    self._commit(batch)
+                    if self._doubtful:
+                        self._reopen()
+                    self._commit(rows, again)
                 # A dead writer would leave its callers waiting for ever, so nothing may end this thread.
                 except Exception as error:  # noqa: BLE001
-                    broken = self._failure = journal_error(error, self._path)
-            for job in batch:
-                job.error = broken
-            if self._loop is not None:
-                with contextlib.suppress(RuntimeError):  # a closed loop has no callers left to tell
-                    self._loop.call_soon_threadsafe(_acknowledge, batch)
+                    again = True
+                    trouble = trouble_of(error, self._connection, self._disk, self._path)
+                    self._doubtful |= not isinstance(error, apsw.FullError)
+                    pause = self._disk.full_pause
+                    if trouble is Trouble.REFUSED and refusals < len(self._disk.pauses):
+                        pause = self._disk.pauses[refusals]
+                        refusals += 1
+                    elif trouble is not Trouble.FULL or last:
+                        return self._break(error)
+                    self._stall(trouble, error)
+                    self._ending.wait(pause)
+                else:
+                    self._refusal = None
+                    self._look_at_disk()
+                    return None
+        except Exception as error:  # noqa: BLE001 - see above
+            return self._break(error)
 
-    def _batches(self) -> Iterator[list[Job]]:
-        """Whatever is queued, at least one job at a time, until the closing None."""
-        while (job := self._jobs.get()) is not None:
-            batch = [job]
-            while len(batch) < _BATCH:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    yield batch
-                    return
-                batch.append(job)
-            yield batch
+    def _break(self, error: Exception) -> JournalError:
+        broken = error if isinstance(error, JournalError) else journal_error(error, self._path)
+        if self._failure is None:
+            self._failure = broken
+        self._call(self._notice)
+        return broken
 
-    def _commit(self, batch: list[Job]) -> None:
-        rows: dict[Table, list[Row]] = {table: [] for table in Table}
-        for table, row in chain.from_iterable(job.rows for job in batch):
-            rows[table].append(row)
-        if not any(rows.values()):
+    def _pack(self, batch: list[Job]) -> _Rows:
+        rows = _Rows()
+        bodies: list[tuple[int, bytes]] = []
+        blobs: list[tuple[int, bytes]] = []
+        for job in batch:
+            if job.row:
+                rows.log += job.row, job.head
+                bodies.append((job.row, job.body))
+                if job.blobs is not None:
+                    blobs += job.blobs
+        if bodies:
+            self._largest = max(self._largest, *[len(body) for _, body in bodies])
+        rows.bodies = self._packer.pack(Table.BODIES, bodies)
+        rows.blobs = self._packer.pack(Table.BLOBS, blobs)
+        rows.size = sum(map(len, chain(rows.log[1::2], rows.bodies[1::2], rows.blobs[1::2])))
+        return rows
+
+    def _commit(self, rows: _Rows, again: bool) -> None:
+        if not rows.log:
             return
         execute = self._connection.execute
+        verb = "INSERT OR IGNORE" if again else "INSERT"  # the failed transaction may have been stored
         execute("BEGIN IMMEDIATE")
         try:
-            rows[Table.BLOBS] = self._unknown(rows[Table.BLOBS])
-            for table in Table:
-                self._insert(table, rows[table])
+            self._moves += 1
+            self._insert(verb, "log", rows.log)
+            self._insert(verb, "bodies", rows.bodies)
+            self._insert(verb, "blobs", rows.blobs)
             execute("COMMIT")
         except BaseException:
             with contextlib.suppress(apsw.Error):  # SQLite may have rolled back already
                 execute("ROLLBACK")
             raise
+        self._moves += 1
         self.commits += 1
+        self._log_bytes += rows.size + _COMMIT_BYTES
+        self.acknowledged = rows.log[-2]
+        if rows.blobs:
+            self._stored_blobs = rows.blobs[-2]
 
-    def _unknown(self, blobs: list[Row]) -> list[Row]:
-        """The blobs that are not stored yet, each once: known content is not even compressed."""
-        bodies: dict[bytes, bytes] = {row[0]: row[1] for row in blobs}
-        for hashes in _chunks(list(bodies)):
-            marks = ",".join("?" * len(hashes))
-            known = self._connection.execute(
-                f"SELECT hash FROM blobs WHERE hash IN ({marks})",  # noqa: S608 - only question marks
-                hashes,
-            )
-            for (key,) in known:
-                del bodies[key]
-        return list(bodies.items())
-
-    def _insert(self, table: Table, rows: list[Row]) -> None:
+    def _insert(self, verb: str, table: str, values: list[Any]) -> None:
         """Insert many rows by one statement.
 
         Every statement gives up the interpreter lock and has to wait for it again: with a busy event loop,
         a statement a row would add hundreds of such waits to a transaction.
         """
-        if table in PACKED:
-            bodies = self._packer.pack([row[-1] for row in rows])
-            rows = [(*row[:-1], body) for row, body in zip(rows, bodies, strict=True)]
-        for chunk in _chunks(rows):
-            mark = "(" + ",".join("?" * len(chunk[0])) + ")"
-            self._connection.execute(
-                f"INSERT INTO {table} VALUES {','.join([mark] * len(chunk))}",  # noqa: S608 - only question marks
-                tuple(chain.from_iterable(chunk)),
+        for start in range(0, len(values), 2 * _SIZES[-1]):
+            chunk = values[start : start + 2 * _SIZES[-1]]
+            size = next(size for size in _SIZES if 2 * size >= len(chunk))
+            chunk.extend([None] * (2 * size - len(chunk)))
+            self._connection.execute(_statement(verb, table, size), chunk)
+            self._moves += 1
+
+    def _after_commit(self) -> JournalError | None:
+        """Fold the log in when it has grown; callers have been acknowledged before, so nobody waits for it."""
+        if self._log_bytes >= _LOG_BYTES:
+            self._log_bytes = 0
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except apsw.FullError:
+                pass  # the log stays what counts; it is tried again when it has grown once more
+            except apsw.Error:
+                self._doubtful = True
+                return self._store([])
+        return None
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(apsw.Error):
+            self._connection.close()
+        self._connection = reopen(self._path, self._disk, self.acknowledged, self._stored_blobs)
+        self._doubtful = False
+        self._log_bytes = 0
+
+    # --- trouble -----------------------------------------------------------------------------------------
+
+    def _look_at_disk(self) -> None:
+        """Stop launching while there is still room for the outcomes of what is in flight."""
+        try:
+            free = self._disk.free(self._path.parent)
+        except OSError:
+            return
+        # Twice: in the log and in the database.
+        needed = self._disk.reserve + 2 * self.in_flight * self._largest
+        if self._shortage is None and free < needed:
+            self._shortage = (
+                f"The disk of the journal {self._path} is nearly full ({free >> 20} MB free, {needed >> 20} MB "
+                f"wanted for {self.in_flight} calls in flight). No further call is launched; calls in flight "
+                "end and are kept. Free space, and the run goes on by itself."
             )
+        elif self._shortage is not None and free >= needed + needed // 8:
+            self._shortage = None
+        if self.stalled != self._told:
+            self._call(self._notice)
+
+    def _stall(self, trouble: Trouble, error: Exception) -> None:
+        if trouble is Trouble.FULL:
+            self._refusal = (
+                f"The disk is full: the journal {self._path} cannot grow. No further call is launched, nothing "
+                "acknowledged is lost, and what has ended waits in memory. Free space, and the run goes on by "
+                "itself."
+            )
+        else:
+            self._refusal = (
+                f"The disk refused to write the journal {self._path} ({error}). No further call is launched "
+                "while it is opened again and verified; nothing acknowledged is lost."
+            )
+        self._call(self._notice)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # a closed loop has no callers left to tell
+                self._loop.call_soon_threadsafe(function, *arguments)
 
 
-def _chunks(items: list[Any]) -> Iterator[list[Any]]:
-    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
-
-
-def _acknowledge(batch: list[Job]) -> None:
-    for job in batch:
-        if job.error is None and job.settle is not None:
-            job.settle()
-        job.done.set()
+@functools.cache
+def _statement(verb: str, table: str, size: int) -> str:
+    marks = ",".join(["(?,?)"] * size)
+    return f"{verb} INTO {table} SELECT column1, column2 FROM (VALUES {marks}) WHERE column1 IS NOT NULL"  # noqa: S608

@@ -1,9 +1,10 @@
 """Models: one protocol, and the client for any OpenAI-compatible chat endpoint."""
 
 from tfgrpo.models.model import GroupRequestUnsupportedError, LimitReading, Model, Observer
-from tfgrpo.models.openai import OpenAIModel, open_session
+from tfgrpo.models.openai import OpenAIModel
 from tfgrpo.models.pricing import cost, priced
 from tfgrpo.models.structured import StructuredOutputError, parse_json_object, parse_structured
+from tfgrpo.models.transport import Session, open_session
 
 __all__ = [
     "GroupRequestUnsupportedError",
@@ -11,6 +12,7 @@ __all__ = [
     "Model",
     "Observer",
     "OpenAIModel",
+    "Session",
     "StructuredOutputError",
     "cost",
     "open_session",

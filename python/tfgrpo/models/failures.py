@@ -19,6 +19,7 @@ from tfgrpo.errors import (
     InvalidRequestError,
     ModelError,
     ModelTimeoutError,
+    OverloadedError,
     QuotaError,
     RateLimitedError,
     ServerError,
@@ -43,6 +44,11 @@ _FILTERED = _words(r"content_filter|content_policy|content management policy|fla
 _SECRET = _words(r"\b(sk|pk|key|api)[-_][\w*.…-]{6,}")
 _ABOUT_N = _words(r"(?<![\w.'])(['\"`]?)n\1(?![\w.'])|\bn_cmpl\b|number of (choices|completions)")
 _ABOUT_SCHEMA = _words(r"response_format|json_schema|json schema|structured output|guided_json|grammar")
+_ABOUT_OPTIONS = _words(r"stream_options|include_usage")
+_ABOUT_STREAM = _words(r"\bstream(s|ed|ing|_options)?\b|include_usage")
+
+#: How a server says that it has no capacity: 529 is what some providers send beside the standard's 503.
+_OVERLOADED = {503, 529}
 
 #: Statuses after which the provider may have finished (and billed) the work.
 _PERHAPS_DONE = {408, 502, 504, 524}
@@ -56,6 +62,27 @@ def is_about_group(error: WireError) -> bool:
 def is_about_schema(error: WireError) -> bool:
     """Whether a 4xx refuses `response_format`."""
     return error.param.startswith("response_format") or _ABOUT_SCHEMA.search(error.message) is not None
+
+
+def is_about_stream(error: WireError) -> bool:
+    """Whether a 4xx refuses `stream` or `stream_options`."""
+    return error.param.startswith("stream") or _ABOUT_STREAM.search(error.message) is not None
+
+
+def is_about_stream_options(error: WireError) -> bool:
+    """Whether a 4xx refuses `stream_options` only."""
+    return error.param.startswith("stream_options") or _ABOUT_OPTIONS.search(error.message) is not None
+
+
+def status_inside(error: WireError) -> int | None:
+    """The status that an error inside a 200 stands for, by its code or by its type; None when it names none."""
+    if error.code.isascii() and error.code.isdecimal():
+        status = int(error.code[:4])
+        return status if 400 <= status < 600 else None
+    words = f"{error.code} {error.type}".lower()
+    if "overloaded" in words:
+        return 529
+    return 429 if "rate_limit" in words else None
 
 
 def quote(text: str, secret: str | None) -> str:
@@ -117,8 +144,11 @@ def failure(
     if status == 429:
         pause = "" if wait is None else f"; it asks for a pause of {wait:g} s"
         return make(RateLimitedError, f"the rate limit is reached{pause}; lower [limits] if this persists")
+    if status in _OVERLOADED:
+        pause = "" if wait is None else f"; it asks for a pause of {wait:g} s"
+        return make(OverloadedError, f"the server is overloaded{pause}; another attempt may succeed")
     if status >= 500 or status in {409, 425}:
-        return make(ServerError, "the server failed or is overloaded; another attempt may succeed")
+        return make(ServerError, "the server failed; another attempt may succeed")
     if 300 <= status < 400:
         target = headers.get("Location", "elsewhere")
         return make(

@@ -23,13 +23,15 @@ class LimitReading(msgspec.Struct, frozen=True):
     """What one response says of one of the provider's limits; None where it does not say.
 
     `limit` and `remaining` count requests or tokens; `reset` is in seconds from the response until the limit
-    is whole again, whatever form the header has.
+    is whole again, whatever form the header has. `window` is in seconds too: what `limit` is granted for, where
+    a header says so.
     """
 
     kind: Literal["requests", "tokens", "input_tokens", "output_tokens"]
     limit: float | None = None
     remaining: float | None = None
     reset: float | None = None
+    window: float | None = None
 
 
 class Observer(Protocol):

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import urllib.parse
-import urllib.request
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal, NoReturn
 
-import aiohttp
 import anyio
 import msgspec
 from yarl import URL
@@ -29,34 +27,32 @@ from tfgrpo.errors import (
     ModelTimeoutError,
 )
 from tfgrpo.models import failures, wire
+from tfgrpo.models.deadline import Deadline
+from tfgrpo.models.limits import LimitReader
 from tfgrpo.models.model import GroupRequestUnsupportedError, Observer
 from tfgrpo.models.pricing import priced
-from tfgrpo.types import Choice, ModelReply, ModelRequest, Usage
+from tfgrpo.models.stream import StreamReader
+from tfgrpo.models.transport import (
+    NotConnectedError,
+    NotHttpError,
+    Response,
+    Session,
+    TooLargeError,
+    TransportError,
+)
+from tfgrpo.types import Choice, ModelReply, ModelRequest
 
 _LOG = logging.getLogger(__name__)
 
 #: A body beyond this is no chat completion; reading on would only fill the memory.
 MAX_BODY = 64 * 2**20
 
-_CONNECT_TIMEOUT = 30.0
 _KEY_LENGTH = 255
+_PLAIN_KEY = re.compile(rf"[A-Za-z0-9_.~/:=,;@+ -]{{0,{_KEY_LENGTH}}}")
 _REFUSALS = {400, 422, 501}
 
-
-def open_session(concurrency: int) -> aiohttp.ClientSession:
-    """Open the connection pool that all models of a run share; the caller closes it.
-
-    Args:
-        concurrency: the most connections at once; a call beyond it waits for a free one.
-
-    Must be called inside a running event loop. Idle connections are kept for 4 s, less than the 5 s after
-    which common servers close theirs: a request on a connection the server just closed would be lost, and
-    nobody may resend it silently. (aiohttp resends idempotent methods only; POST is not one.)
-    """
-    connector = aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=4.0, ttl_dns_cache=300)
-    # Deadlines belong to anyio scopes; only the connect phase has its own, since it is surely unpaid.
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+#: How long the end of a body may take to arrive once the stream said that it is done.
+_CLOSING = 1.0
 
 
 class OpenAIModel:
@@ -73,14 +69,14 @@ class OpenAIModel:
         structured: how `response_schema` is asked for: by `response_format` ("json_schema"), in words
             ("prompt"), or "auto": by `response_format` until the endpoint refuses it, in words from then on.
             The request that meets the refusal is sent a second time inside the same `complete`; the refused
-            exchange was a 4xx and cost nothing.
+            exchange was a 4xx and cost nothing. A refused stream is done without in the same way.
         price: dollars per million tokens for `Usage.usd`.
         group_limit: the largest `n` the endpoint takes, where it is known beforehand.
         recount: counts the tokens of the given answers. For servers whose usage covers only one of n choices
             (llama.cpp does that): it is asked whenever n > 1 and replaces the server's output count.
 
     Raises:
-        ConfigError: `base_url` carries a user name or password.
+        ConfigError: `base_url` carries a user name or password, or the key cannot be sent in a header.
     """
 
     def __init__(
@@ -88,7 +84,7 @@ class OpenAIModel:
         base_url: str,
         name: str,
         *,
-        session: aiohttp.ClientSession,
+        session: Session,
         api_key: str | None = None,
         timeout: float = 600.0,
         group_requests: Literal["auto", "always", "never"] = "auto",
@@ -103,22 +99,34 @@ class OpenAIModel:
                 "model.base_url: contains a user name or password; put the key in an environment variable "
                 "and its name in model.api_key_env."
             )
+        if api_key is not None and not api_key.isprintable():
+            raise ConfigError(
+                "model.api_key_env: the key holds a line break or another character that cannot be sent; set "
+                "the variable again without it."
+            )
         self.name = name
         self.usage_gaps = 0
         self._url = url
-        self._session = session
         self._api_key = api_key
-        self._timeout = timeout
+        self._deadline = Deadline(timeout)
         self._group_requests = group_requests
         self._group_limit = 1 if group_requests == "never" else group_limit
         self._structured = structured
         self._schema_in_prompt = structured == "prompt"
+        self._streaming: wire.Streaming | None = "usage"
         self._price = price
         self._recount = recount
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        self._limits = LimitReader()
+        self._encoder = wire.RequestEncoder(name)
+        headers = {"Content-Type": "application/json"}
         if api_key is not None:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._proxy, self._proxy_headers = _environment_proxy(url)
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._target = session.target(url, headers)
+
+    @property
+    def admission_key(self) -> tuple[str, str, str]:
+        """Which limits its calls count against: provider, model, and the key by its hash."""
+        return str(self._url), self.name, hashlib.sha256((self._api_key or "").encode()).hexdigest()
 
     @property
     def group_limit(self) -> int | None:
@@ -137,91 +145,122 @@ class OpenAIModel:
                 f"{self._url}: group requests are off for this endpoint (n = {request.n}); send single ones."
             )
         try:
-            with anyio.fail_after(self._timeout):
-                reply = await self._attempt(request, key, observer)
+            with self._deadline.watch():
+                return await self._attempt(request, key, observer, stream)
         except TimeoutError:
             raise ModelTimeoutError(
-                f"{self._url}: no complete answer within {self._timeout:g} s; raise limits.request_timeout, "
-                "or lower limits.concurrency if the endpoint is overloaded.",
+                f"{self._url}: no complete answer within {self._deadline.seconds:g} s; raise "
+                "limits.request_timeout, or lower limits.concurrency if the endpoint is overloaded.",
                 maybe_paid=True,
             ) from None
-        if observer is not None:
-            observer.first_token()
-        return reply
+        except TransportError as error:
+            self._broken(error)
 
     async def aclose(self) -> None:
         """Do nothing: the pool belongs to whoever opened it."""
 
-    async def _attempt(self, request: ModelRequest, key: str, observer: Observer | None) -> ModelReply:
-        in_prompt = self._schema_in_prompt
-        status, headers, body = await self._exchange(request, key, observer, in_prompt)
-        if (
-            self._structured == "auto"
-            and request.response_schema is not None
-            and not in_prompt
-            and status in _REFUSALS
-            and failures.is_about_schema(wire.decode_error(body))
-        ):
+    # --- one exchange, or a second one after a refusal ---------------------------------------------------
+
+    async def _attempt(
+        self, request: ModelRequest, key: str, observer: Observer | None, stream: bool
+    ) -> ModelReply:
+        key = _header_key(key)
+        while True:
+            in_prompt = self._schema_in_prompt
+            streaming = self._streaming if stream else None
+            body = self._encoder.encode(request, schema_in_prompt=in_prompt, streaming=streaming)
+            if observer is not None:
+                observer.sent()
+            response = await self._target.post(body, key)
+            status, headers = response.status, response.headers
+            if observer is not None:
+                try:
+                    observer.answered(status, self._limits.read(headers, status))
+                except BaseException:
+                    response.close()
+                    raise
+            if 200 <= status < 300:
+                break
+            problem = wire.decode_error(await response.read(MAX_BODY))
+            if not self._gives_way(status, problem, request, in_prompt, streaming):
+                self._fail(status, headers, problem, request)
+        if streaming is None:
+            completion = self._decode(headers, await response.read(MAX_BODY), request)
+            if observer is not None:
+                observer.first_token()
+        else:
+            completion = await self._read_stream(response, request, observer)
+        return await self._reply(completion, request, streaming)
+
+    def _gives_way(
+        self,
+        status: int,
+        problem: wire.WireError,
+        request: ModelRequest,
+        in_prompt: bool,
+        streaming: wire.Streaming | None,
+    ) -> bool:
+        """Whether a refusal is about something that can be done without; then all later calls do without."""
+        if status not in _REFUSALS:
+            return False
+        schema = self._structured == "auto" and request.response_schema is not None and not in_prompt
+        if schema and failures.is_about_schema(problem):
             _LOG.info("response_format_refused", extra={"model": self.name, "status": status})
             self._schema_in_prompt = True
-            status, headers, body = await self._exchange(request, key, observer, schema_in_prompt=True)
-        if not 200 <= status < 300:
-            self._fail(status, headers, wire.decode_error(body), request)
-        return await self._read(headers, body, request)
+            return True
+        if streaming is not None and failures.is_about_stream(problem):
+            _LOG.info("stream_refused", extra={"model": self.name, "status": status})
+            only_options = streaming == "usage" and failures.is_about_stream_options(problem)
+            self._stream_less(streaming, "plain" if only_options else None)
+            return True
+        return False
 
-    async def _exchange(
-        self, request: ModelRequest, key: str, observer: Observer | None, schema_in_prompt: bool
-    ) -> tuple[int, Any, bytes]:
-        """Send and receive: status, headers, body; every transport failure as its typed error."""
-        content = wire.encode_request(request, self.name, schema_in_prompt=schema_in_prompt)
-        headers = self._headers | {"Idempotency-Key": _header_key(key)} if key else self._headers
-        if observer is not None:
-            observer.sent()
+    def _stream_less(self, sent: wire.Streaming, rest: wire.Streaming | None) -> None:
+        if self._streaming == sent:  # else another call has found out already
+            self._streaming = rest
+
+    async def _read_stream(
+        self, response: Response, request: ModelRequest, observer: Observer | None
+    ) -> wire.Completion:
+        reader = StreamReader()
+        size, told = 0, observer is None
         try:
-            async with self._session.post(
-                self._url,
-                data=content,
-                headers=headers,
-                allow_redirects=False,  # a followed 307 would send the call twice
-                proxy=self._proxy,
-                proxy_headers=self._proxy_headers,
-            ) as response:
-                if observer is not None:
-                    observer.answered(response.status, ())
-                return response.status, response.headers, await self._body(response)
-        except (
-            aiohttp.ClientConnectorError,
-            aiohttp.ConnectionTimeoutError,
-            aiohttp.ServerFingerprintMismatch,
-            aiohttp.ClientHttpProxyError,
-            aiohttp.InvalidURL,
-        ) as error:
-            raise ConnectError(
-                f"{self._url}: no connection ({self._quote(error)}); check that the endpoint is up and that "
-                "model.base_url is right. Nothing was sent."
-            ) from None
-        except aiohttp.ClientResponseError as error:
-            raise MalformedReplyError(
-                f"{self._url}: the answer is not HTTP ({self._quote(error.message)}); check model.base_url.",
-                maybe_paid=True,
-            ) from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise ConnectionLostError(
-                f"{self._url}: the connection broke before the answer was complete ({self._quote(error)}); "
-                "the call may have been paid. Another attempt may succeed.",
-                maybe_paid=True,
-            ) from None
+            while piece := await response.chunk():
+                size += len(piece)
+                if size > MAX_BODY:
+                    self._too_large()
+                reader.feed(piece)
+                if not told and reader.started and observer is not None:
+                    told = True
+                    observer.first_token()
+                if reader.ended:
+                    break
+            if reader.error is not None:
+                self._fail_inside(reader.error, response.headers, request, started=reader.started)
+            completion = None if reader.body is not None else reader.finish(request.n)
+            if not response.ended:
+                # What is left is the end mark of the body: with it, the connection can be used again.
+                with anyio.move_on_after(_CLOSING):
+                    await response.chunk()
+        except ValueError as error:
+            self._malformed(f"its stream is broken: {self._quote(error)}")
+        finally:
+            response.close()
+        if completion is None:
+            completion = self._decode(response.headers, reader.body or b"", request)
+        if not told and observer is not None:
+            observer.first_token()
+        return completion
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > MAX_BODY:
-                self._malformed(f"its body is larger than {MAX_BODY >> 20} MiB")
-        return bytes(body)
+    # --- from a 2xx body to a reply ----------------------------------------------------------------------
 
-    async def _read(self, headers: Any, body: bytes, request: ModelRequest) -> ModelReply:
-        """A 2xx body as a reply of exactly n choices."""
+    def _decode(self, headers: Mapping[str, str], body: bytes, request: ModelRequest) -> wire.Completion:
+        completion = wire.decode_strictly(body)
+        return self._decode_patiently(headers, body, request) if completion is None else completion
+
+    def _decode_patiently(
+        self, headers: Mapping[str, str], body: bytes, request: ModelRequest
+    ) -> wire.Completion:
         try:
             value = wire.loads(body)
         except ValueError as error:
@@ -230,21 +269,22 @@ class OpenAIModel:
             self._malformed(f'its body ({kind}) is not JSON ({error}): "{shown}"')
         problem = wire.error_of(value)
         if problem is not None and isinstance(value, dict) and not value.get("choices"):
-            # Some gateways answer 200 and put the upstream's status into the error.
-            status = int(problem.code) if problem.code.isdecimal() else 0
-            if 400 <= status < 600:
-                self._fail(status, headers, problem, request)
-            self._malformed(f'it holds an error: "{self._quote(problem.message)}"')
+            self._fail_inside(problem, headers, request)
         try:
-            completion = wire.decode_completion(value)
+            return wire.decode_completion(value)
         except ValueError as error:
             self._malformed(f"it is no chat completion: {self._quote(error)}")
+
+    async def _reply(
+        self, completion: wire.Completion, request: ModelRequest, streaming: wire.Streaming | None
+    ) -> ModelReply:
+        """A reply of exactly n choices."""
         got = len(completion.choices)
         if self._group_requests == "auto" and 0 < got < request.n:
             self._refuse_groups(request, f"answered with {got} of {request.n} choices", paid=True)
         if got != request.n:
             self._malformed(f"it holds {got} choices and {request.n} were asked for")
-        usage, known = completion.usage, completion.usage_known
+        usage = completion.usage
         if self._recount is not None and request.n > 1:
             try:
                 output = await self._recount([_text(choice) for choice in completion.choices])
@@ -252,11 +292,58 @@ class OpenAIModel:
                 _LOG.warning("%s: the answers could not be counted: %s", self._url, error)
             else:
                 usage = msgspec.structs.replace(usage, output_tokens=output)
-        if not known:
+        if not completion.usage_known:
             self._note_usage_gap()
-        return ModelReply(completion.choices, self._priced(usage), completion.model or self.name)
+            if streaming is not None:
+                # What a run costs has to be known; that followers may start a little earlier has not.
+                _LOG.info("stream_without_usage", extra={"model": self.name})
+                self._stream_less(streaming, None)
+        if self._price is not None:
+            usage = priced(usage, self._price)
+        return ModelReply(completion.choices, usage, completion.model or self.name)
 
-    def _fail(self, status: int, headers: Any, problem: wire.WireError, request: ModelRequest) -> NoReturn:
+    # --- errors ------------------------------------------------------------------------------------------
+
+    def _broken(self, error: TransportError) -> NoReturn:
+        """A failure of the transport as the typed error it means."""
+        if isinstance(error, NotConnectedError):
+            raise ConnectError(
+                f"{self._url}: no connection ({self._quote(error)}); check that the endpoint is up and that "
+                "model.base_url is right. Nothing was sent."
+            ) from None
+        if isinstance(error, TooLargeError):
+            self._too_large()
+        if isinstance(error, NotHttpError):
+            raise MalformedReplyError(
+                f"{self._url}: the answer is not HTTP ({self._quote(error)}); check model.base_url.",
+                maybe_paid=True,
+            ) from None
+        raise ConnectionLostError(
+            f"{self._url}: the connection broke before the answer was complete ({self._quote(error)}); "
+            "the call may have been paid. Another attempt may succeed.",
+            maybe_paid=True,
+        ) from None
+
+    def _fail_inside(
+        self,
+        problem: wire.WireError,
+        headers: Mapping[str, str],
+        request: ModelRequest,
+        started: bool = False,
+    ) -> NoReturn:
+        """An error in a 200: some gateways answer so and put the upstream's status into the error."""
+        status = failures.status_inside(problem)
+        if status is None:
+            self._malformed(f'it holds an error: "{self._quote(problem.message)}"')
+        try:
+            self._fail(status, headers, problem, request)
+        except ModelError as error:
+            error.maybe_paid = error.maybe_paid or started
+            raise
+
+    def _fail(
+        self, status: int, headers: Mapping[str, str], problem: wire.WireError, request: ModelRequest
+    ) -> NoReturn:
         error = failures.failure(
             status, headers, problem, place=str(self._url), model=self.name, secret=self._api_key
         )
@@ -284,8 +371,8 @@ class OpenAIModel:
             maybe_paid=True,
         )
 
-    def _priced(self, usage: Usage) -> Usage:
-        return priced(usage, self._price)
+    def _too_large(self) -> NoReturn:
+        self._malformed(f"its body is larger than {MAX_BODY >> 20} MiB")
 
     def _note_usage_gap(self) -> None:
         self.usage_gaps += 1
@@ -303,23 +390,7 @@ def _text(choice: Choice) -> str:
 
 def _header_key(key: str) -> str:
     """A logical key as a header value: ASCII, one line, at most 255 characters."""
+    if _PLAIN_KEY.fullmatch(key):
+        return key
     encoded = urllib.parse.quote(key, safe="/:=,;@+ ")
     return encoded if len(encoded) <= _KEY_LENGTH else hashlib.sha256(key.encode()).hexdigest()
-
-
-def _environment_proxy(url: URL) -> tuple[str | None, dict[str, str] | None]:
-    """The proxy that the environment names for a URL, and its credentials; none for this machine itself.
-
-    aiohttp's own `trust_env` would ask a thread (and read ~/.netrc) at every request.
-    """
-    host = url.host or ""
-    if host in {"localhost", "127.0.0.1", "::1"} or urllib.request.proxy_bypass(host):
-        return None, None
-    found = urllib.request.getproxies().get(url.scheme)
-    if not found:
-        return None, None
-    proxy = URL(found if "://" in found else f"http://{found}")
-    if proxy.user is None:
-        return str(proxy), None
-    credentials = b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-    return str(proxy.with_user(None)), {"Proxy-Authorization": f"Basic {credentials}"}

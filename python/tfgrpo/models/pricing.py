@@ -25,6 +25,16 @@ def cost(usage: Usage, price: PriceSection | None) -> float:
     return dollars / _MILLION
 
 
+def saved_usd(usage: Usage, price: PriceSection | None) -> float:
+    """US dollars that cached prompt tokens saved; 0.0 without prices, or without one of their own for them.
+
+    Args:
+        usage: token counts; `cached_tokens` are part of `input_tokens`.
+        price: dollars per million tokens.
+    """
+    return cost(msgspec.structs.replace(usage, cached_tokens=0), price) - cost(usage, price)
+
+
 def priced(usage: Usage, price: PriceSection | None) -> Usage:
     """The same usage with `usd` set by `cost`."""
     return msgspec.structs.replace(usage, usd=cost(usage, price))

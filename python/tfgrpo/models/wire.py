@@ -7,7 +7,7 @@ usage that is missing or nonsense. It does not tolerate a reply without the answ
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
@@ -45,33 +45,87 @@ class WireError(msgspec.Struct, frozen=True):
 
 # --- requests ------------------------------------------------------------------------------------------
 
+#: Bytes of encoded messages that an encoder keeps at most.
+_KEPT = 8 * 2**20
 
-def encode_request(request: ModelRequest, model: str, *, schema_in_prompt: bool = False) -> bytes:
-    """The JSON body of a request.
+#: How a streamed answer is asked for: with the usage at its end, or without saying anything about it.
+Streaming = Literal["usage", "plain"]
+
+_STREAMING: dict[Streaming, dict[str, Any]] = {
+    "usage": {"stream": True, "stream_options": {"include_usage": True}},
+    "plain": {"stream": True},
+}
+
+
+class RequestEncoder:
+    """Writes the JSON bodies of requests to one model.
+
+    The calls of a step share their system message, those of a group all messages, and each turn of a trajectory
+    the turns before: so every message is encoded once and found again by identity, in two generations of which
+    the older is dropped when the younger is full.
 
     Args:
-        request: what is asked; settings that are None are left to the server, `n` is sent only when > 1.
         model: the model's name at the endpoint.
-        schema_in_prompt: ask for `request.response_schema` in words instead of by `response_format`.
+        kept: bytes of encoded messages to keep at most.
     """
-    schema = request.response_schema
-    messages = request.messages
-    if schema is not None and schema_in_prompt:
-        messages = _with_schema(messages, schema)
-    body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in messages]}
-    if request.n > 1:
-        body["n"] = request.n
-    for name in ("temperature", "top_p", "max_tokens", "seed"):
-        if (value := getattr(request, name)) is not None:
-            body[name] = value
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if schema is not None and not schema_in_prompt:
-        form = {"name": request.schema_name, "strict": True, "schema": schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": form}
-    if request.tools:
-        body["tools"] = list(request.tools)
-    return orjson.dumps(body)
+
+    def __init__(self, model: str, kept: int = _KEPT) -> None:
+        self._head = b'{"model":' + orjson.dumps(model) + b',"messages":['
+        self._half = kept // 2
+        self._size = 0
+        # The message is kept beside its bytes: as long as it lives, nothing else can have its id.
+        self._young: dict[int, tuple[Message, bytes]] = {}
+        self._old: dict[int, tuple[Message, bytes]] = {}
+
+    def encode(
+        self, request: ModelRequest, *, schema_in_prompt: bool = False, streaming: Streaming | None = None
+    ) -> bytes:
+        """The JSON body of a request.
+
+        Args:
+            request: what is asked; settings that are None are left to the server, `n` is sent only when > 1.
+            schema_in_prompt: ask for `request.response_schema` in words instead of by `response_format`.
+            streaming: ask for the answer in pieces.
+        """
+        schema = request.response_schema
+        if schema is not None and schema_in_prompt:
+            messages = [orjson.dumps(_message(message)) for message in _with_schema(request.messages, schema)]
+        else:
+            messages = [self._encoded(message) for message in request.messages]
+        rest: dict[str, Any] = {}
+        if request.n > 1:
+            rest["n"] = request.n
+        if request.temperature is not None:
+            rest["temperature"] = request.temperature
+        if request.top_p is not None:
+            rest["top_p"] = request.top_p
+        if request.max_tokens is not None:
+            rest["max_tokens"] = request.max_tokens
+        if request.seed is not None:
+            rest["seed"] = request.seed
+        if request.stop:
+            rest["stop"] = request.stop
+        if schema is not None and not schema_in_prompt:
+            form = {"name": request.schema_name, "strict": True, "schema": schema}
+            rest["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.tools:
+            rest["tools"] = request.tools
+        if streaming is not None:
+            rest |= _STREAMING[streaming]
+        tail = b"]," + orjson.dumps(rest)[1:] if rest else b"]}"
+        return b"".join((self._head, b",".join(messages), tail))
+
+    def _encoded(self, message: Message) -> bytes:
+        found = self._young.get(id(message))
+        if found is not None:
+            return found[1]
+        found = self._old.get(id(message)) or (message, orjson.dumps(_message(message)))
+        if self._size + len(found[1]) > self._half:
+            self._old, self._young, self._size = self._young, {}, 0
+        if len(found[1]) <= self._half:
+            self._young[id(message)] = found
+            self._size += len(found[1])
+        return found[1]
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -107,36 +161,88 @@ def _with_schema(messages: tuple[Message, ...], schema: dict[str, Any]) -> tuple
 # --- responses -----------------------------------------------------------------------------------------
 
 
-class _Function(msgspec.Struct):
+class WireFunction(msgspec.Struct, gc=False):
+    """The function of a tool call; some servers send the arguments as an object."""
+
     name: str
     arguments: Any = None
 
 
-class _ToolCall(msgspec.Struct):
-    function: _Function
+class WireToolCall(msgspec.Struct, gc=False):
+    """A tool call of an answer."""
+
+    function: WireFunction
     id: str | None = None
 
 
-class _Part(msgspec.Struct):
+class WirePart(msgspec.Struct, gc=False):
+    """A part of a content that comes in parts."""
+
     text: str | None = None
 
 
-class _Answer(msgspec.Struct):
-    content: str | list[_Part] | None = None
+class WireAnswer(msgspec.Struct, gc=False):
+    """The message of a choice."""
+
+    content: str | list[WirePart] | None = None
     refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
+    tool_calls: list[WireToolCall] | None = None
 
 
-class _Choice(msgspec.Struct):
-    message: _Answer
+class WireChoice(msgspec.Struct, gc=False):
+    """One of the n answers, as it is on the wire."""
+
+    message: WireAnswer
     index: int | None = None
     finish_reason: str | None = None
 
 
-class _Body(msgspec.Struct):
-    choices: list[_Choice]
+class _Body(msgspec.Struct, gc=False):
+    choices: list[WireChoice]
     model: str | None = None
     usage: Any = None
+
+
+_Tokens = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: _Tokens | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+    prompt_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: _Tokens | None = None
+
+
+class _StrictBody(msgspec.Struct, gc=False):
+    """What nearly all bodies are: decoded in one pass, without a dictionary in between."""
+
+    choices: Annotated[list[WireChoice], msgspec.Meta(min_length=1)]
+    usage: _Usage
+    model: str | None = None
+
+
+_STRICT = msgspec.json.Decoder(_StrictBody)
+
+
+def decode_strictly(body: bytes) -> Completion | None:
+    """Read a body without a flaw; None for any other, which `loads` and `decode_completion` read patiently."""
+    try:
+        wire = _STRICT.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return Completion(_ordered(wire.choices), _counted(wire.usage), True, wire.model or "")
+
+
+def _counted(wire: _Usage) -> Usage:
+    details = wire.prompt_tokens_details
+    cached = details.cached_tokens if details is not None else None
+    if cached is None:
+        cached = wire.prompt_cache_hit_tokens or 0
+    return Usage(1, wire.prompt_tokens, min(cached, wire.prompt_tokens), wire.completion_tokens)
 
 
 def loads(body: bytes) -> Any:
@@ -164,14 +270,24 @@ def decode_completion(body: Any) -> Completion:
         wire = msgspec.convert(body, _Body)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
-    answers = wire.choices
+    return completion(wire.choices, wire.usage, wire.model)
+
+
+def completion(choices: list[WireChoice], usage: Any, model: str | None) -> Completion:
+    """Put decoded choices and a usage of any shape together."""
+    counted, known = _usage(usage)
+    return Completion(_ordered(choices), counted, known, model or "")
+
+
+def _ordered(answers: list[WireChoice]) -> tuple[Choice, ...]:
+    if len(answers) == 1:
+        return (_choice(answers[0]),)
     if all(answer.index is not None for answer in answers):
         answers = sorted(answers, key=lambda answer: answer.index or 0)
-    usage, known = _usage(wire.usage)
-    return Completion(tuple(map(_choice, answers)), usage, known, wire.model or "")
+    return tuple(map(_choice, answers))
 
 
-def _choice(wire: _Choice) -> Choice:
+def _choice(wire: WireChoice) -> Choice:
     answer = wire.message
     content = answer.content
     if isinstance(content, list):
@@ -179,11 +295,13 @@ def _choice(wire: _Choice) -> Choice:
     reason = _STOP_REASONS.get(wire.finish_reason or "", StopReason.STOP)
     if answer.refusal and not content:
         content, reason = answer.refusal, StopReason.CONTENT_FILTER
-    calls = tuple(_tool_call(call, place) for place, call in enumerate(answer.tool_calls or ()))
+    if not answer.tool_calls:
+        return Choice(content or "", reason)
+    calls = tuple(_tool_call(call, place) for place, call in enumerate(answer.tool_calls))
     return Choice(content or "", reason, calls)
 
 
-def _tool_call(wire: _ToolCall, place: int) -> ToolCall:
+def _tool_call(wire: WireToolCall, place: int) -> ToolCall:
     arguments = wire.function.arguments
     if arguments is None:
         arguments = "{}"

@@ -1,31 +1,54 @@
-"""The run as a person watches it: a live line on a terminal, plain lines anywhere else; always on stderr."""
+"""The run as a person watches it: a live line on a terminal, plain lines anywhere else; always on stderr.
+
+Events that come once a call or a rollout are only counted. Drawing is done when a `Sampled` comes, so its cost does
+not grow with the number of calls.
+"""
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from tfgrpo.events import (
     CallFinished,
     Event,
     GroupFinished,
+    Noted,
     PhaseStarted,
     RolloutFinished,
+    Sampled,
     StepFinished,
     StepStarted,
     Warned,
 )
+from tfgrpo.observe.line import (
+    PLAIN,
+    TROUBLE,
+    Piece,
+    account_pieces,
+    admission_pieces,
+    busy,
+    flow,
+    joined,
+    span,
+    wait_pieces,
+)
 from tfgrpo.types import Ending, Usage
 
-#: Seconds between two plain lines of one phase.
-QUIET = 10.0
+#: Seconds between two frames of the live line, and between two plain lines.
+FRAME, QUIET = 0.5, 10.0
+#: Seconds of work before the time left is guessed.
+SETTLED = 5.0
 PHASES = {
     "baseline": "evaluating without a library",
     "practice": "practising",
@@ -34,39 +57,42 @@ PHASES = {
 
 
 class Progress:
-    """A hook that shows rollouts, groups, tokens, money and the time left.
+    """A hook that shows how far a run is, how fast it goes, what holds it back, and what it costs.
 
-    Use it as a context manager: the live line ends with the block.
+    Use it as a context manager: the live line ends with the block. `sample_every` tells the engine how often, in
+    seconds, it wants a `Sampled`.
 
     Args:
         console: where to show it; a console that is no terminal gets plain lines.
-        clock: seconds, for the distance between plain lines.
+        clock: seconds, for the distance between plain lines and the time left.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._live = console.is_terminal
+        self._live: Live | None = None
+        self._terminal = console.is_terminal
+        self.sample_every = FRAME if self._terminal else QUIET
         self._phase = ""
-        self._total = self._done = self._rerun = 0
+        self._step = ""
+        self._started = self._last_line = clock()
+        self._total = self._done = self._replayed = self._rerun = self._faulted = 0
         self._groups: Counter[str] = Counter()
-        self._endings: Counter[str] = Counter()
         self._usage = Usage()
-        self._last_line = clock()
-        self._bar: TaskID | None = None
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[account]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=not self._live,
-            expand=True,
-        )
+        self._sampled: Sampled | None = None
+        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+            PhaseStarted: self._phase_started,
+            StepStarted: self._step_started,
+            RolloutFinished: self._rollout_finished,
+            GroupFinished: self._group_finished,
+            CallFinished: self._call_finished,
+            StepFinished: self._step_finished,
+            Sampled: self._sample,
+            Warned: self._warned,
+            Noted: self._noted,
+        }
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -75,83 +101,162 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self._phase_ended()
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
-        match event:
-            case PhaseStarted():
-                self._start(event)
-            case StepStarted():
-                self.say(f"step {event.step} of {event.steps} (epoch {event.epoch}): {event.tasks} tasks")
-            case RolloutFinished():
-                self._rollout(event)
-            case GroupFinished():
-                self._groups[event.group.signal.value] += 1
-            case CallFinished():
-                self._usage = event.total
-                self._refresh()
-            case StepFinished():
-                self._step(event)
-            case Warned():
-                self.say(f"warning: {event.message}")
+        """Take one event: count it, say it in a line, or draw."""
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
 
     def say(self, text: str) -> None:
-        """One line above the live line, or just one line."""
-        self._console.print(text, markup=False, highlight=False)
+        """One line above the live line, or just one line; a log gets it unbroken, a terminal indented."""
+        if self._terminal:
+            margin = " " * (len(text) - len(text.lstrip()) + 2)
+            text = textwrap.fill(text, self._console.width, subsequent_indent=margin, break_on_hyphens=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _start(self, event: PhaseStarted) -> None:
-        self._phase, self._total, self._done = event.phase, event.rollouts, 0
-        title = PHASES.get(event.phase, event.phase)
-        self.say(f"{title}: {event.tasks:,} tasks, {event.rollouts:,} rollouts")
-        if self._bar is not None:
-            self._bars.remove_task(self._bar)
-        self._bar = self._bars.add_task(event.phase, total=event.rollouts, account="")
+    # --- once a call, a rollout, a group: count ----------------------------------------------------------
 
-    def _rollout(self, event: RolloutFinished) -> None:
-        self._endings[event.rollout.ending.value] += 1
+    def _call_finished(self, event: CallFinished) -> None:
+        self._usage = event.total
+
+    def _rollout_finished(self, event: RolloutFinished) -> None:
         if event.phase == self._phase:
             self._done += 1
+            if event.replayed:
+                self._replayed += 1
         else:
             self._rerun += 1
-        self._refresh()
+        if event.rollout.ending is Ending.FAULTED:
+            self._faulted += 1
 
-    def _step(self, event: StepFinished) -> None:
+    def _group_finished(self, event: GroupFinished) -> None:
+        self._groups[event.group.signal.value] += 1
+
+    # --- now and then: say -------------------------------------------------------------------------------
+
+    def _phase_started(self, event: PhaseStarted) -> None:
+        self._phase_ended()
+        self._phase, self._total, self._step = event.phase, event.rollouts, ""
+        self._done = self._replayed = self._rerun = 0
+        self._started = self._last_line = self._clock()
+        title = PHASES.get(event.phase, event.phase)
+        self.say(f"{title}: {event.tasks:,} tasks, {event.rollouts:,} rollouts")
+        if self._terminal and self._live is None:
+            # Drawn by samples only: a refreshing thread of its own would take processor time from the calls.
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._draw()
+
+    def _phase_ended(self) -> None:
+        """One line that stays: what the phase came to."""
+        if not self._phase:
+            return
+        done = f"{self._done:,}" if self._done == self._total else f"{self._done:,} of {self._total:,}"
+        self.say(
+            f"  {done} rollouts in {span(self._clock() - self._started)}; so far {joined(self._account())}"
+        )
+        self._phase = ""
+
+    def _step_started(self, event: StepStarted) -> None:
+        self._step = f"step {event.step}/{event.steps}"
+        self.say(f"step {event.step} of {event.steps} (epoch {event.epoch}): {event.tasks:,} tasks")
+
+    def _step_finished(self, event: StepFinished) -> None:
         report = event.report
-        changes = (
-            f"{len(report.added)} added, {len(report.modified)} modified, {len(report.deleted)} deleted, "
-            f"{len(report.dropped)} dropped"
+        groups = ", ".join(f"{count} {signal}" for signal, count in sorted(self._groups.items()))
+        self.say(f"  groups: {groups or 'none'}")
+        self.say(
+            f"  operations: {len(report.added)} added, {len(report.modified)} modified, "
+            f"{len(report.deleted)} deleted, {len(report.dropped)} dropped"
         )
         verdict = "" if event.accepted else "; the old library stays"
-        groups = ", ".join(f"{count} {signal}" for signal, count in sorted(self._groups.items()))
-        self.say(f"  groups: {groups}; operations: {changes}; library: {event.entries} entries{verdict}")
+        entries = "1 entry" if event.entries == 1 else f"{event.entries:,} entries"
+        self.say(f"  library: {entries}{verdict}")
         self._groups.clear()
 
-    def _refresh(self) -> None:
-        account = self._account()
-        if self._live and self._bar is not None:
-            self._bars.update(self._bar, completed=self._done, account=account)
-        elif self._clock() - self._last_line >= QUIET:
+    def _warned(self, event: Warned) -> None:
+        self.say(f"warning: {event.message}")
+
+    def _noted(self, event: Noted) -> None:
+        self.say(event.message)
+
+    # --- on a timer: draw --------------------------------------------------------------------------------
+
+    def _sample(self, event: Sampled) -> None:
+        self._sampled = event
+        self._usage = event.usage
+        if self._live is not None:
+            self._draw()
+        elif not self._terminal and self._phase and self._clock() - self._last_line >= 0.95 * QUIET:
             self._last_line = self._clock()
-            self.say(f"  {self._phase}: {self._done:,}/{self._total:,} rollouts, {account}")
+            self.say(f"  {self._plain()}")
 
-    def _account(self) -> str:
-        usage = self._usage
-        parts = [f"{_short(usage.tokens)} tokens"]
-        if self._rerun:
-            parts.insert(0, f"{self._rerun:,} re-run to measure gains")
+    def _draw(self) -> None:
+        if self._live is not None:
+            self._live.update(self._frame(), refresh=True)
+
+    def _frame(self) -> RenderableType:
+        """The bar, a line for each provider that is called, and the account."""
+        width = self._console.width
+        bar = Table.grid(padding=(0, 1), expand=True)
+        for ratio in (None, 1, None):
+            bar.add_column(ratio=ratio, no_wrap=True)
+        shown = ProgressBar(total=max(self._total, 1), completed=self._done)
+        bar.add_row(self._phase, shown, f"{self._done:,}/{self._total:,}")
+        lines: list[Text] = flow(self._head(), width)
+        for name, pieces in self._providers():
+            lines += flow(pieces, width, f"{name}: " if name else "")
+        lines += flow(self._account(), width)
+        return Group(bar, *lines)
+
+    def _plain(self) -> str:
+        head = [(f"{self._done:,}/{self._total:,} rollouts", PLAIN), *self._head()]
+        parts = [f"{self._phase}: {joined(head)}"]
+        parts += [f"{name}: {joined(p)}" if name else joined(p) for name, p in self._providers()]
+        return "; ".join([*parts, joined(self._account())])
+
+    def _head(self) -> list[Piece]:
+        """Where in the run, and how long it will take."""
+        pieces: list[Piece] = []
+        if self._step:
+            pieces.append((self._step, PLAIN))
         if closed := self._groups.total():
-            parts.insert(0, f"{closed:,} {'group' if closed == 1 else 'groups'} of this step")
-        if usage.usd:
-            parts.append(f"${usage.usd:.2f}")
-        if faulted := self._endings[Ending.FAULTED.value]:
-            parts.append(f"{faulted} faulted")
-        return ", ".join(parts)
+            pieces.append((f"{closed:,} {'group' if closed == 1 else 'groups'} closed", PLAIN))
+        if self._rerun:
+            pieces.append((f"{self._rerun:,} re-run to measure gains", PLAIN))
+        if (left := self._left()) is not None:
+            pieces.append((f"{span(left)} left", PLAIN))
+        return pieces
 
+    def _providers(self) -> list[tuple[str, list[Piece]]]:
+        """What passes through each admission, named where there are several, and what waits elsewhere."""
+        if self._sampled is None:
+            return []
+        shown = {name: state for name, state in self._sampled.admissions.items() if busy(state)}
+        several = len(self._sampled.admissions) > 1
+        found = [
+            (name if several else "", admission_pieces(state, self._sampled.at))
+            for name, state in shown.items()
+        ]
+        if waits := wait_pieces(self._sampled):
+            found.append(("", waits))
+        return found
 
-def _short(number: int) -> str:
-    """12345 as "12.3k"."""
-    for unit, size in (("M", 1_000_000), ("k", 1_000)):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return str(number)
+    def _account(self) -> list[Piece]:
+        budget = None if self._sampled is None else self._sampled.budget
+        pieces = account_pieces(self._usage, budget)
+        if self._faulted:
+            pieces.append((f"{self._faulted:,} faulted", TROUBLE))
+        return pieces
+
+    def _left(self) -> float | None:
+        """Seconds left in this phase at its pace so far; what came from the journal took no time."""
+        fresh, elapsed = self._done - self._replayed, self._clock() - self._started
+        if fresh <= 0 or elapsed < SETTLED or self._done >= self._total:
+            return None
+        return elapsed / fresh * (self._total - self._done)

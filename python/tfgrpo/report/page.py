@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tfgrpo.report.comparison import signed
 from tfgrpo.report.result import Record, Result
-from tfgrpo.report.terminal import money
+from tfgrpo.report.terminal import dollars, money, share
 from tfgrpo.types import DroppedOperation, Experience
 
 _ROWS = 400  # task rows shown at most; changed tasks come first, so what is left out changed least
@@ -122,8 +122,9 @@ def _environment() -> Environment:
         signed=lambda value: "–" if value is None else signed(value),
         count=lambda value: f"{value:,}",
         percent=lambda share: f"{100 * share:g} %",
-        cached=lambda cost: f"{cost.cached_tokens / cost.input_tokens:.0%}" if cost.input_tokens else "–",
+        cached=share,
         money=money,
+        dollars=lambda usd: "–" if usd is None else dollars(usd),
         moment=lambda value: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(value)),
         span=_span,
         pretty=_pretty,

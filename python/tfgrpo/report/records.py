@@ -13,12 +13,16 @@ from tfgrpo.engine.records import GroupRecord, StepRecord
 from tfgrpo.errors import ConfigError
 from tfgrpo.journal import JournalReader
 from tfgrpo.library import ExperienceLibrary
+from tfgrpo.rollout import is_cut_off
 from tfgrpo.types import Role, Rollout, Usage
 
 
 @dataclass(frozen=True)
 class RunRecords:
-    """A finished run as its journal tells it; `sizes` is the number of entries by library version."""
+    """A finished run as its journal tells it.
+
+    `sizes` is the number of entries by library version; `rollouts` are without stragglers that were cut off.
+    """
 
     directory: Path
     header: Header
@@ -60,7 +64,7 @@ def read_records(directory: Path) -> RunRecords:
             library=libraries[-1],
             steps=steps,
             groups=list(reader.records("group", GroupRecord).values()),
-            rollouts=list(reader.records("rollout", Rollout).values()),
+            rollouts=[r for r in reader.records("rollout", Rollout).values() if not is_cut_off(r)],
             sizes={library.version: len(library) for library in libraries},
             usage=reader.usage_by_role(),
             retries=reader.faults_by_kind(),

@@ -28,13 +28,19 @@ class ArmResult(Record, frozen=True, kw_only=True):
 
 
 class Cost(Record, frozen=True, kw_only=True):
-    """Calls, tokens and US dollars; `usd` is None where a call was made without a configured price."""
+    """Calls, tokens and US dollars; dollars are None where a call was made without a configured price.
+
+    `cached_share` is that of the input tokens, None without any; `saved_usd` is what the cached tokens would have
+    cost more at the full price.
+    """
 
     calls: int
     input_tokens: int
     cached_tokens: int
+    cached_share: float | None
     output_tokens: int
     usd: float | None
+    saved_usd: float | None
 
 
 class Usages(Record, frozen=True, kw_only=True):
@@ -172,6 +178,7 @@ def build_result(
     comparison: Comparison | None,
     confidence: float,
     usage: Mapping[Role, Usage],
+    saved: Mapping[Role, float] | None = None,
     unpriced: Collection[Role] = (),
     faults: Mapping[str, int],
     steps: Sequence[StepResult] = (),
@@ -194,6 +201,7 @@ def build_result(
         comparison: `compare` of the two arms; None with one arm.
         confidence: of the intervals.
         usage: what was spent by role.
+        saved: dollars that cached tokens saved, by role.
         unpriced: roles whose endpoint has no configured price: their dollars are unknown, not 0.
         faults: what broke for good, counted by kind.
         steps: the practice steps in order.
@@ -230,7 +238,7 @@ def build_result(
         interval_method=comparison.interval_method if comparison else None,
         p_value=comparison.p_value if comparison else None,
         test=comparison.test if comparison else None,
-        usage=_usages(usage, unpriced),
+        usage=_usages(usage, saved or {}, unpriced),
         faults=dict(sorted(faults.items())),
         groups=Groups(
             mixed=sum(step.groups.mixed for step in steps),
@@ -287,24 +295,26 @@ def _arm(arm: Arm, left_out: Collection[str], confidence: float, seed: int) -> A
     )
 
 
-def _usages(usage: Mapping[Role, Usage], unpriced: Collection[Role]) -> Usages:
+def _usages(usage: Mapping[Role, Usage], saved: Mapping[Role, float], unpriced: Collection[Role]) -> Usages:
     unknown = any(role in unpriced and spent.calls for role, spent in usage.items())
     return Usages(
-        total=_cost(sum(usage.values(), Usage()), priced=not unknown),
+        total=_cost(sum(usage.values(), Usage()), sum(saved.values()), priced=not unknown),
         by_role={
-            role.value: _cost(spent, priced=role not in unpriced or not spent.calls)
+            role.value: _cost(spent, saved.get(role, 0.0), priced=role not in unpriced or not spent.calls)
             for role, spent in usage.items()
         },
     )
 
 
-def _cost(spent: Usage, *, priced: bool) -> Cost:
+def _cost(spent: Usage, saved: float, *, priced: bool) -> Cost:
     return Cost(
         calls=spent.calls,
         input_tokens=spent.input_tokens,
         cached_tokens=spent.cached_tokens,
+        cached_share=round(spent.cached_tokens / spent.input_tokens, 6) if spent.input_tokens else None,
         output_tokens=spent.output_tokens,
         usd=round(spent.usd, 9) if priced else None,
+        saved_usd=round(saved, 9) if priced else None,
     )
 
 

@@ -43,9 +43,21 @@ def comparison_lines(comparison: Comparison, baseline: str, learned: str) -> str
 
 def money(cost: Cost) -> str:
     """US dollars as text: cents for large sums, more places for small ones."""
-    if cost.usd is None:
-        return "no price set"
-    return f"${cost.usd:,.2f}" if cost.usd >= 1 or cost.usd == 0 else f"${cost.usd:.4f}"
+    return "no price set" if cost.usd is None else dollars(cost.usd)
+
+
+def dollars(usd: float) -> str:
+    """A sum of US dollars."""
+    return f"${usd:,.2f}" if abs(usd) >= 1 or usd == 0 else f"${usd:.4f}"
+
+
+def share(cost: Cost) -> str:
+    """The cached share of the input tokens as text."""
+    return "–" if cost.cached_share is None else f"{cost.cached_share:.0%}"
+
+
+def _saved(cost: Cost) -> str:
+    return f"; caching saved {dollars(cost.saved_usd)}" if cost.saved_usd else ""
 
 
 def _cells(arm: ArmResult) -> tuple[str, ...]:
@@ -71,9 +83,10 @@ def _facts(result: Result) -> list[str]:
         lines.append(
             f"groups: {groups.mixed} mixed, {groups.uniform} uniform, {groups.undergraded} undergraded"
         )
+    cached = f", {share(total)} of them cached" if total.cached_tokens else ""
     lines += [
-        f"tokens: {total.input_tokens:,} in ({total.cached_tokens:,} cached), {total.output_tokens:,} out",
-        f"calls: {total.calls:,}; cost: {money(total)}",
+        f"tokens: {total.input_tokens:,} in{cached}; {total.output_tokens:,} out",
+        f"calls: {total.calls:,}; cost: {money(total)}{_saved(total)}",
     ]
     if result.faults:
         counts = ", ".join(f"{count} {kind}" for kind, count in result.faults.items())

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tfgrpo.errors import FATAL_ERRORS, ModelError, ToolError, VerifierError
 from tfgrpo.rollout.agent import Agent, Ask
+from tfgrpo.rollout.deadline import Deadline
 from tfgrpo.types import (
     Ending,
     Fault,
@@ -29,6 +30,7 @@ async def run_rollout(
     agent: Agent,
     ask: Ask,
     verifier: Verifier | None,
+    deadline: Deadline,
     clock: Callable[[], float] = time.time,
 ) -> Rollout:
     """Attempt a task once and grade the attempt.
@@ -41,6 +43,7 @@ async def run_rollout(
         agent: who attempts.
         ask: asks the model on behalf of this attempt.
         verifier: grades the trajectory; None leaves the rollout without a reward.
+        deadline: bounds the attempt; it may also be cut off there.
         clock: wall time in seconds for the record.
 
     Returns:
@@ -55,11 +58,13 @@ async def run_rollout(
     trajectory = Trajectory(messages)
     reward: Reward | None = None
     try:
-        attempt = await agent.attempt(messages, ask)
-        trajectory = attempt.trajectory
-        ending = Ending.TRUNCATED if attempt.truncated else Ending.COMPLETED
-        if verifier is not None:
-            reward = await verifier.verify(task, trajectory)
+        with deadline:
+            attempt = await agent.attempt(messages, ask)
+            deadline.lift()
+            trajectory = attempt.trajectory
+            ending = Ending.TRUNCATED if attempt.truncated else Ending.COMPLETED
+            if verifier is not None:
+                reward = await verifier.verify(task, trajectory)
         fault = None
     except FATAL_ERRORS:
         raise

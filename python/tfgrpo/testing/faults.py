@@ -21,8 +21,16 @@ class FaultType(StrEnum):
     """The connection is reset after the work is done and paid."""
     CUT_BODY = "cut_body"
     """Half of the answer, then the connection breaks."""
+    RESET_STREAM = "reset_stream"
+    """Half of the answer, then the connection is reset."""
     SLOW_BODY = "slow_body"
     """The answer arrives in small pieces over `seconds`."""
+    SLOW_LORIS = "slow_loris"
+    """The answer arrives byte by byte, `pause` seconds apart: never silent, never done."""
+    LARGE_BODY = "large_body"
+    """A good answer in a body of ten megabytes."""
+    HUGE_BODY = "huge_body"
+    """200, and a body without end."""
     TIMEOUT = "timeout"
     """The work is done and paid, and no answer comes for `seconds`."""
     RATE_LIMITED = "rate_limited"
@@ -33,6 +41,8 @@ class FaultType(StrEnum):
     """503, with `retry_after`."""
     MALFORMED = "malformed"
     """200, and a body that is not JSON."""
+    MALFORMED_STREAM = "malformed_stream"
+    """200, and in the middle of the stream an event that is not JSON (MALFORMED where no stream is asked)."""
     WRONG_COUNT = "wrong_count"
     """200, and one choice fewer than asked."""
     WRONG_USAGE = "wrong_usage"
@@ -63,12 +73,16 @@ class FaultType(StrEnum):
         return self in _ANSWERED
 
 
-_ANSWERED = frozenset({FaultType.SLOW_BODY, FaultType.WRONG_USAGE, FaultType.NO_USAGE})
+_ANSWERED = frozenset({FaultType.SLOW_BODY, FaultType.LARGE_BODY, FaultType.WRONG_USAGE, FaultType.NO_USAGE})
 _PAID = _ANSWERED | {
     FaultType.RESET_AFTER,
     FaultType.CUT_BODY,
+    FaultType.RESET_STREAM,
+    FaultType.SLOW_LORIS,
+    FaultType.HUGE_BODY,
     FaultType.TIMEOUT,
     FaultType.MALFORMED,
+    FaultType.MALFORMED_STREAM,
     FaultType.WRONG_COUNT,
 }
 
@@ -93,11 +107,13 @@ class PlannedFault:
         type: how the call breaks.
         retry_after: seconds the answer asks to wait (429 and 503).
         seconds: how long a TIMEOUT hangs or a SLOW_BODY takes.
+        pause: seconds between two bytes of a SLOW_LORIS.
     """
 
     type: FaultType
     retry_after: float | None = None
     seconds: float = 3600.0
+    pause: float = 1.0
 
 
 @dataclass(frozen=True)

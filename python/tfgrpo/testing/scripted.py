@@ -18,6 +18,7 @@ from tfgrpo.errors import (
     MalformedReplyError,
     ModelError,
     ModelTimeoutError,
+    OverloadedError,
     QuotaError,
     RateLimitedError,
     ServerError,
@@ -33,11 +34,15 @@ _ERRORS: dict[FaultType, tuple[type[ModelError], int | None]] = {
     FaultType.RESET_BEFORE: (ConnectionLostError, None),
     FaultType.RESET_AFTER: (ConnectionLostError, None),
     FaultType.CUT_BODY: (ConnectionLostError, None),
+    FaultType.RESET_STREAM: (ConnectionLostError, None),
     FaultType.TIMEOUT: (ModelTimeoutError, None),
+    FaultType.SLOW_LORIS: (ModelTimeoutError, None),
     FaultType.RATE_LIMITED: (RateLimitedError, 429),
     FaultType.SERVER_ERROR: (ServerError, 500),
-    FaultType.OVERLOADED: (ServerError, 503),
+    FaultType.OVERLOADED: (OverloadedError, 503),
     FaultType.MALFORMED: (MalformedReplyError, None),
+    FaultType.MALFORMED_STREAM: (MalformedReplyError, None),
+    FaultType.HUGE_BODY: (MalformedReplyError, None),
     FaultType.WRONG_COUNT: (MalformedReplyError, None),
     FaultType.AUTHENTICATION: (AuthenticationError, 401),
     FaultType.QUOTA: (QuotaError, 429),
@@ -114,7 +119,7 @@ class ScriptedModel:
         if observer is not None:
             observer.answered(200, ())
             observer.first_token()
-        if fault is not None and fault.type is not FaultType.SLOW_BODY:
+        if fault is not None and fault.type in {FaultType.WRONG_USAGE, FaultType.NO_USAGE}:
             return ModelReply(choices, Usage(calls=1), self.name)
         return ModelReply(choices, usage_of(request, choices), self.name)
 

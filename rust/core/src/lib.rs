@@ -35,7 +35,7 @@ pub use apply::{ApplyReport, DroppedOperation};
 pub use column::Lender;
 pub use error::{Error, Result};
 pub use library::{Experience, Id, Library, Retired, Revision};
-pub use limit::{Admission, Binding, Outcome, Poll, RateLimit, Snapshot};
+pub use limit::{Admission, Binding, Demand, Kind, Outcome, Poll, RateLimit, Reading, Snapshot};
 pub use operation::{Operation, OperationKind};
 pub use prior::TokenPrior;
 pub use similar::{Judgement, Neighbour, Twin, Verdict};

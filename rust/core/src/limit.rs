@@ -1,183 +1,131 @@
-//! Admission of model calls under concurrency, requests per minute and tokens per minute. Sans-IO: time is an
-//! argument, waiting is the caller's.
+//! Admission of model calls to one provider. Sans-IO: time is an argument, waiting is the caller's.
 //!
-//! The caller submits a call, polls, waits until `next_wake` or a release, and polls again. Grants go strictly by
-//! (priority, submission): a large call at the head is never overtaken, so it never starves.
+//! The caller submits a call, polls, waits until `next_wake` or a release, and polls again. It says when the call is
+//! sent, what the head of the response told of limits, and how it ended. Grants go strictly by priority, fairly between
+//! runs, then by arrival: a large call at the head is never overtaken, so it never starves.
 //!
-//! A rate is kept as the instant at which its bucket will be full again (the generic cell rate algorithm). Whether
-//! a call may go is then one comparison with an instant, and polling at exactly `next_wake` passes it.
+//! A call goes when every gate lets it: places, configured rates, the meters of the provider's own headers, a hidden
+//! limit that 429s have taught, the ramp of an unknown provider, and the pause after a 429. `docs/design/scheduler.md`
+//! says why each of them.
 
-use std::collections::{BTreeMap, HashMap};
+mod bucket;
+mod gradient;
+mod hidden;
+mod meter;
+mod queue;
+mod recent;
+mod terms;
+
+use std::collections::HashMap;
+
+use bucket::{Bucket, Ramp};
+use gradient::Gradient;
+use hidden::{FORGOTTEN, Hidden};
+pub use meter::{Kind, Reading};
+use meter::{Mark, Meter};
+use queue::Queue;
+use recent::Recent;
+pub use terms::{Binding, Demand, Outcome, Poll, RateLimit, Snapshot};
 
 use crate::error::{Error, Result};
 
-/// Pause after the first, second, … 429 in a row that does not say how long: doubling, in seconds.
-const FIRST_PAUSE: f64 = 1.0;
+/// Pause after the first, second, … 429 in a row that no header explains: doubling, in seconds.
+const FIRST_PAUSE: f64 = 0.5;
 const LONGEST_PAUSE: f64 = 60.0;
-
-/// What a provider allows. `None` is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Calls in flight at once.
-    pub concurrency: Option<u64>,
-    /// Calls a minute.
-    pub requests_per_minute: Option<u64>,
-    /// Tokens a minute, in and out together.
-    pub tokens_per_minute: Option<u64>,
-}
-
-/// How a granted call ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outcome {
-    /// It used this many tokens; `None`: as many as it asked for, as far as is known.
-    Done(Option<u64>),
-    /// The provider answered 429, used nothing, and asks for a pause of so many seconds, if it says.
-    RateLimited(Option<f64>),
-}
-
-/// What a poll found.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Poll {
-    /// The tickets that may go now, in order.
-    pub granted: Vec<u64>,
-    /// When to poll again even if nothing is released; `None`: only a submission or release can change anything.
-    pub next_wake: Option<f64>,
-}
-
-/// What the head of the queue waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Binding {
-    /// Nobody waits, or the next poll will grant.
-    None,
-    /// A 429 paused all grants.
-    Paused,
-    /// All places are taken.
-    Concurrency,
-    /// Requests per minute.
-    Requests,
-    /// Tokens per minute.
-    Tokens,
-}
-
-impl Binding {
-    /// Its name, as progress displays show it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Paused => "paused",
-            Self::Concurrency => "concurrency",
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-        }
-    }
-}
-
-/// The state at one instant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Snapshot {
-    /// Calls granted and not released.
-    pub in_flight: usize,
-    /// Calls that wait.
-    pub waiting: usize,
-    /// When the pause after a 429 ends, while there is one.
-    pub paused_until: Option<f64>,
-    /// What the head of the queue waits for.
-    pub binding: Binding,
-}
-
-/// A rate with a burst of one second's worth, at least 1.
-#[derive(Debug)]
-struct Bucket {
-    per_second: f64,
-    /// The time that an empty bucket takes to fill.
-    depth: f64,
-    /// The instant at which it is full.
-    full_at: f64,
-}
-
-impl Bucket {
-    fn new(per_minute: u64) -> Self {
-        let per_second = per_minute as f64 / 60.0;
-        Self { per_second, depth: per_second.max(1.0) / per_second, full_at: f64::NEG_INFINITY }
-    }
-
-    /// The first instant at which `amount` may be taken. What exceeds the burst needs a full bucket, and leaves
-    /// it in debt.
-    fn ready_at(&self, amount: f64) -> f64 {
-        self.full_at - (self.depth - (amount / self.per_second).min(self.depth))
-    }
-
-    fn take(&mut self, amount: f64, now: f64) {
-        self.full_at = self.full_at.max(now) + amount / self.per_second;
-    }
-
-    /// Corrects an earlier `take` by the difference between what was used and what was taken.
-    fn settle(&mut self, taken: f64, used: f64) {
-        self.full_at += (used - taken) / self.per_second;
-    }
-}
+/// An overloaded provider sees no growth for so long (seconds).
+const RESPITE: f64 = 15.0;
 
 #[derive(Debug)]
 struct Lease {
-    tokens: u64,
-    /// The pause after which it was granted.
+    demand: Demand,
+    /// The marks of its sending, by kind.
+    sent: Option<[Mark; 4]>,
+    /// How many accepted calls had been sent before it.
+    accepted: f64,
+    /// The cut after which it was granted.
     episode: u64,
+    /// Its 429 came with a header that explains it.
+    explained: bool,
 }
 
 /// Admission to one provider.
 #[derive(Debug)]
 pub struct Admission {
-    concurrency: Option<u64>,
-    requests: Option<Bucket>,
-    tokens: Option<Bucket>,
+    places: Option<u64>,
+    gradient: Option<Gradient>,
+    buckets: [Option<Bucket>; 4],
+    meters: [Option<Meter>; 4],
+    hidden: Option<Hidden>,
+    ramp: Option<Ramp>,
+    recent: Recent,
     now: f64,
     next_ticket: u64,
-    /// (priority, ticket) to tokens: the order of grants.
-    queue: BTreeMap<(i64, u64), u64>,
-    priorities: HashMap<u64, i64>,
+    queue: Queue,
     leases: HashMap<u64, Lease>,
+    /// What was sent so far, by kind, and what is granted but not sent yet.
+    sent: [f64; 4],
+    pending: [f64; 4],
+    /// Calls that are granted and not sent yet.
+    unsent: usize,
+    refused: f64,
+    limited: u64,
     paused_until: f64,
-    /// How many pauses there were.
+    /// How many cuts there were.
     episode: u64,
-    /// Pauses since the last success.
+    /// Cuts since the last success.
     strikes: i32,
 }
 
 impl Admission {
     /// Admission under `limit`.
     pub fn new(limit: RateLimit) -> Result<Self> {
-        let RateLimit { concurrency, requests_per_minute, tokens_per_minute } = limit;
         for (name, value) in [
-            ("concurrency", concurrency),
-            ("requests_per_minute", requests_per_minute),
-            ("tokens_per_minute", tokens_per_minute),
+            ("concurrency", limit.concurrency),
+            ("requests_per_minute", limit.requests_per_minute),
+            ("tokens_per_minute", limit.tokens_per_minute),
+            ("input_tokens_per_minute", limit.input_tokens_per_minute),
+            ("output_tokens_per_minute", limit.output_tokens_per_minute),
         ] {
             if value == Some(0) {
                 return Err(Error::Limit(name));
             }
         }
+        let rates = [
+            limit.requests_per_minute,
+            limit.tokens_per_minute,
+            limit.input_tokens_per_minute,
+            limit.output_tokens_per_minute,
+        ];
         Ok(Self {
-            concurrency,
-            requests: requests_per_minute.map(Bucket::new),
-            tokens: tokens_per_minute.map(Bucket::new),
+            places: limit.concurrency,
+            gradient: limit.concurrency.map(Gradient::new),
+            buckets: rates.map(|rate| rate.map(Bucket::per_minute)),
+            meters: [const { None }; 4],
+            hidden: None,
+            // Who says how many requests are permitted knows the provider.
+            ramp: limit.requests_per_minute.is_none().then(Ramp::new),
+            recent: Recent::default(),
             now: 0.0,
             next_ticket: 0,
-            queue: BTreeMap::new(),
-            priorities: HashMap::new(),
+            queue: Queue::default(),
             leases: HashMap::new(),
+            sent: [0.0; 4],
+            pending: [0.0; 4],
+            unsent: 0,
+            refused: 0.0,
+            limited: 0,
             paused_until: f64::NEG_INFINITY,
             episode: 0,
             strikes: 0,
         })
     }
 
-    /// Queues a call that will use about `tokens`; a lower priority number goes first. Poll to learn of the grant.
-    pub fn submit(&mut self, priority: i64, tokens: u64, now: f64) -> u64 {
+    /// Queues a call of `run`; a lower priority number goes first. Poll to learn of the grant.
+    pub fn submit(&mut self, priority: i64, run: u64, demand: Demand, now: f64) -> u64 {
         self.advance(now);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.queue.insert((priority, ticket), tokens);
-        self.priorities.insert(ticket, priority);
+        self.queue.push(priority, run, ticket, demand);
         ticket
     }
 
@@ -185,66 +133,147 @@ impl Admission {
     pub fn poll(&mut self, now: f64) -> Poll {
         self.advance(now);
         let mut poll = Poll::default();
-        while let Some((&(priority, ticket), &tokens)) = self.queue.first_key_value() {
+        while let Some((ticket, demand)) = self.queue.head() {
             if self.is_full() {
                 break;
             }
-            let (ready_at, _) = self.ready_at(tokens);
+            let (ready_at, binding) = self.ready_at(demand);
             if self.now < ready_at {
                 poll.next_wake = Some(ready_at);
+                self.waits_for(binding);
                 break;
             }
-            self.queue.remove(&(priority, ticket));
-            self.priorities.remove(&ticket);
-            if let Some(bucket) = &mut self.requests {
-                bucket.take(1.0, self.now);
-            }
-            if let Some(bucket) = &mut self.tokens {
-                bucket.take(tokens as f64, self.now);
-            }
-            self.leases.insert(ticket, Lease { tokens, episode: self.episode });
+            self.queue.remove(ticket, true);
+            self.grant(ticket, demand);
             poll.granted.push(ticket);
         }
         poll
     }
 
-    /// Gives a place back. The tokens are settled to what was used; the excess over the estimate becomes debt.
+    /// The call leaves now. A call that is sent a second time within its lease counts twice.
+    pub fn sent(&mut self, ticket: u64, now: f64) -> Result<()> {
+        self.advance(now);
+        let lease = self.leases.get_mut(&ticket).ok_or(Error::Ticket(ticket, "not in flight"))?;
+        if lease.sent.is_none() {
+            self.unsent -= 1;
+            for (kind, pending) in Kind::ALL.into_iter().zip(&mut self.pending) {
+                *pending -= lease.demand.of(kind);
+            }
+        }
+        let [requests, ..] = self.sent;
+        lease.accepted = requests - self.refused;
+        let mut marks = [Mark { at: self.now, sent: 0.0, thought: f64::NAN }; 4];
+        for (((kind, sent), meter), mark) in
+            Kind::ALL.into_iter().zip(&mut self.sent).zip(&mut self.meters).zip(&mut marks)
+        {
+            let amount = lease.demand.of(kind);
+            *sent += amount;
+            mark.sent = *sent;
+            if let Some(meter) = meter {
+                mark.thought = meter.send(amount);
+            }
+        }
+        lease.sent = Some(marks);
+        self.recent.count(self.now);
+        Ok(())
+    }
+
+    /// What the head of the response said of limits; `refused`: it is a 429.
+    pub fn read(&mut self, ticket: u64, readings: &[Reading], refused: bool, now: f64) -> Result<()> {
+        self.advance(now);
+        let lease = self.leases.get_mut(&ticket).ok_or(Error::Ticket(ticket, "not in flight"))?;
+        let Some(marks) = lease.sent else {
+            return Ok(());
+        };
+        for reading in readings {
+            let place = reading.kind as usize;
+            let amount = lease.demand.of(reading.kind);
+            let (Some(slot), Some(mark), Some(sent)) =
+                (self.meters.get_mut(place), marks.get(place), self.sent.get(place))
+            else {
+                continue;
+            };
+            match slot {
+                Some(meter) => meter.read(reading, amount, *mark, refused),
+                None => *slot = Meter::new(reading, amount, *mark, self.now, *sent),
+            }
+            if slot.is_some() && reading.remaining.is_some_and(|left| left < amount.max(1.0)) {
+                lease.explained = true;
+            }
+        }
+        if !readings.is_empty() {
+            self.gradient = None; // a provider that counts will refuse, not slow down
+        }
+        if let [Some(requests), ..] = &self.meters
+            && requests.is_alive()
+        {
+            self.ramp = None;
+        }
+        Ok(())
+    }
+
+    /// Gives a place back and settles what was used; the excess over the expectation becomes debt.
     ///
-    /// A 429 pauses all grants. Calls granted before a pause began report the same overload again: theirs may
-    /// prolong the pause by a `retry_after` of their own, but start no new one and do not double the next.
+    /// A 429 that no header explains cuts the pace and pauses all grants, once an episode: calls that were sent before
+    /// the cut report the same overload again, and may only prolong the pause by a `retry_after` of their own.
     pub fn release(&mut self, ticket: u64, outcome: Outcome, now: f64) -> Result<()> {
         self.advance(now);
         let lease = self.leases.remove(&ticket).ok_or(Error::Ticket(ticket, "not in flight"))?;
+        if lease.sent.is_none() {
+            self.unsent -= 1;
+            for (kind, pending) in Kind::ALL.into_iter().zip(&mut self.pending) {
+                *pending -= lease.demand.of(kind);
+            }
+            self.give_back();
+        }
         let used = match outcome {
-            Outcome::Done(used) => used.unwrap_or(lease.tokens),
-            Outcome::RateLimited(_) => 0,
+            Outcome::Done(used) => used.unwrap_or(lease.demand),
+            Outcome::TimedOut => lease.demand,
+            _ => Demand::default(),
         };
-        if let Some(bucket) = &mut self.tokens {
-            bucket.settle(lease.tokens as f64, used as f64);
+        for kind in [Kind::Tokens, Kind::InputTokens, Kind::OutputTokens] {
+            if let Some(Some(bucket)) = self.buckets.get_mut(kind as usize) {
+                bucket.settle(lease.demand.of(kind), used.of(kind));
+            }
         }
         match outcome {
-            Outcome::Done(_) if lease.episode == self.episode => self.strikes = 0,
-            Outcome::Done(_) => {}
-            Outcome::RateLimited(retry_after) => self.pause(&lease, retry_after),
+            Outcome::Done(_) => {
+                if lease.episode == self.episode {
+                    self.strikes = 0;
+                }
+                if let (Some(gradient), Some([mark, ..])) = (&mut self.gradient, lease.sent) {
+                    gradient.sample(self.now - mark.at, used.output as f64, self.leases.len() + 1);
+                }
+            }
+            Outcome::RateLimited(retry_after) => self.cut(&lease, retry_after),
+            Outcome::Overloaded(retry_after) => self.respite(retry_after),
+            Outcome::TimedOut => {
+                if lease.episode == self.episode
+                    && let Some(gradient) = &mut self.gradient
+                {
+                    self.episode += 1;
+                    gradient.cut();
+                }
+            }
+            Outcome::Failed => {}
         }
         Ok(())
     }
 
     /// Takes a waiting call out of the queue.
     pub fn cancel(&mut self, ticket: u64) -> Result<()> {
-        let priority = self.priorities.remove(&ticket).ok_or(Error::Ticket(ticket, "not waiting"))?;
-        self.queue.remove(&(priority, ticket));
-        Ok(())
+        if self.queue.remove(ticket, false) { Ok(()) } else { Err(Error::Ticket(ticket, "not waiting")) }
     }
 
     /// The state at `now`.
     pub fn snapshot(&mut self, now: f64) -> Snapshot {
         self.advance(now);
-        let binding = match self.queue.first_key_value() {
+        let head = self.queue.head().map(|(_, demand)| demand);
+        let binding = match head {
             None => Binding::None,
-            Some(_) if self.now < self.paused_until => Binding::Paused,
+            Some(_) if self.now < self.paused_until => Binding::Cut,
             Some(_) if self.is_full() => Binding::Concurrency,
-            Some((_, &tokens)) => match self.ready_at(tokens) {
+            Some(demand) => match self.ready_at(demand) {
                 (ready_at, binding) if self.now < ready_at => binding,
                 _ => Binding::None,
             },
@@ -254,6 +283,10 @@ impl Admission {
             waiting: self.queue.len(),
             paused_until: (self.now < self.paused_until).then_some(self.paused_until),
             binding,
+            places: self.places_now(),
+            permitted: self.permitted(head.unwrap_or(Demand { input: 1, output: 0 })),
+            achieved: self.recent.per_second(self.now),
+            limited: self.limited,
         }
     }
 
@@ -262,32 +295,165 @@ impl Admission {
         if now.is_finite() {
             self.now = self.now.max(now);
         }
+        for (meter, sent) in self.meters.iter_mut().zip(self.sent) {
+            if let Some(meter) = meter {
+                meter.advance(self.now, sent);
+            }
+        }
+    }
+
+    fn grant(&mut self, ticket: u64, demand: Demand) {
+        for ((kind, bucket), pending) in Kind::ALL.into_iter().zip(&mut self.buckets).zip(&mut self.pending) {
+            if let Some(bucket) = bucket {
+                bucket.take(demand.of(kind), self.now);
+            }
+            *pending += demand.of(kind);
+        }
+        if self.hidden.as_ref().is_some_and(|hidden| self.now - hidden.bound > FORGOTTEN) {
+            self.hidden = None;
+        }
+        if let Some(hidden) = &mut self.hidden {
+            hidden.take(self.now);
+        }
+        if let Some(ramp) = &mut self.ramp {
+            ramp.take(self.now);
+        }
+        self.unsent += 1;
+        let episode = self.episode;
+        self.leases.insert(ticket, Lease { demand, sent: None, accepted: 0.0, episode, explained: false });
+    }
+
+    /// A call that never left was no request.
+    fn give_back(&mut self) {
+        if let [Some(requests), ..] = &mut self.buckets {
+            requests.settle(1.0, 0.0);
+        }
+        if let Some(ramp) = &mut self.ramp {
+            ramp.give_back();
+        }
+        if let Some(hidden) = &mut self.hidden {
+            hidden.give_back(self.now);
+        }
+    }
+
+    fn places_now(&self) -> Option<u64> {
+        // Whole places, and at least one: truncation is meant.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let soft = self.gradient.as_ref().map(|gradient| gradient.places().max(1.0) as u64);
+        soft.or(self.places)
     }
 
     fn is_full(&self) -> bool {
-        self.concurrency.is_some_and(|places| self.leases.len() as u64 >= places)
+        self.places_now().is_some_and(|places| self.leases.len() as u64 >= places)
     }
 
-    /// When pause and rates let a call of `tokens` go, and which of them says so.
-    fn ready_at(&self, tokens: u64) -> (f64, Binding) {
-        let requests = self.requests.as_ref().map_or(f64::NEG_INFINITY, |bucket| bucket.ready_at(1.0));
-        let tokens = self.tokens.as_ref().map_or(f64::NEG_INFINITY, |bucket| bucket.ready_at(tokens as f64));
-        [(requests, Binding::Requests), (tokens, Binding::Tokens)].into_iter().fold(
-            (self.paused_until, Binding::Paused),
-            |last, next| if next.0 > last.0 { next } else { last },
-        )
-    }
-
-    fn pause(&mut self, lease: &Lease, retry_after: Option<f64>) {
-        let asked = retry_after.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-        let pause = if lease.episode == self.episode {
-            self.episode += 1;
-            self.strikes = self.strikes.saturating_add(1);
-            let growing = (FIRST_PAUSE * 2.0_f64.powi(self.strikes - 1)).min(LONGEST_PAUSE);
-            asked.unwrap_or(growing)
-        } else {
-            asked.unwrap_or(0.0)
+    /// When the gates let a call go, and which of them says so.
+    fn ready_at(&self, demand: Demand) -> (f64, Binding) {
+        let mut last = (self.paused_until, Binding::Cut);
+        let mut gate = |ready_at: f64, binding: Binding| {
+            if ready_at > last.0 {
+                last = (ready_at, binding);
+            }
         };
-        self.paused_until = self.paused_until.max(self.now + pause);
+        let idle = self.leases.is_empty();
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            let amount = demand.of(kind);
+            if let Some(Some(bucket)) = self.buckets.get(place) {
+                gate(bucket.ready_at(amount), Binding::of(kind));
+            }
+            if let Some(Some(meter)) = self.meters.get(place) {
+                let pending = self.pending.get(place).copied().unwrap_or_default();
+                gate(meter.ready_at(amount, pending, idle), Binding::of(kind));
+            }
+        }
+        if let Some(hidden) = &self.hidden {
+            gate(hidden.ready_at(self.now), Binding::Hidden);
+        }
+        if let Some(ramp) = &self.ramp {
+            gate(ramp.ready_at(), Binding::Ramp);
+        }
+        // A window whose end no response has told yet: only a release can tell.
+        if last.0 == f64::INFINITY { (self.now + 1.0, last.1) } else { last }
+    }
+
+    /// The head of the queue waits for a gate that learns from that.
+    fn waits_for(&mut self, binding: Binding) {
+        if binding == Binding::Ramp && self.ramp.as_mut().is_some_and(|ramp| ramp.wanted(self.now)) {
+            self.ramp = None;
+        }
+        if let (Binding::Hidden, Some(hidden)) = (binding, &mut self.hidden) {
+            hidden.bound = self.now;
+        }
+    }
+
+    /// A 429.
+    fn cut(&mut self, lease: &Lease, retry_after: Option<f64>) {
+        self.limited += 1;
+        self.refused += 1.0;
+        self.gradient = None;
+        let asked = retry_after.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+        if lease.episode < self.episode {
+            self.pause(asked.unwrap_or(0.0));
+            return;
+        }
+        if lease.explained {
+            // The meter knows when there will be enough; the provider may know of more.
+            self.pause(asked.unwrap_or(0.0));
+            return;
+        }
+        self.episode += 1;
+        self.strikes = self.strikes.saturating_add(1);
+        let growing = (FIRST_PAUSE * 2.0_f64.powi(self.strikes - 1)).min(LONGEST_PAUSE);
+        self.pause(asked.unwrap_or(growing));
+        let at = lease.sent.map_or(self.now, |[mark, ..]| mark.at);
+        let (now, resume) = (self.now, self.paused_until);
+        if let Some(hidden) = &mut self.hidden {
+            hidden.cut(at, lease.accepted, now, resume);
+        } else {
+            // What got through lately, burst included: half of it while we were ramping up.
+            let share = if self.ramp.is_some() { 0.5 } else { 0.7 };
+            let guess = share * self.recent.per_second_lately(now);
+            let mut hidden = Hidden::new(guess, at, lease.accepted, now);
+            hidden.hold(resume);
+            self.hidden = Some(hidden);
+        }
+        self.ramp = None;
+    }
+
+    /// The provider is overloaded: nothing grows for a while.
+    fn respite(&mut self, retry_after: Option<f64>) {
+        let until = self.now + RESPITE;
+        if let Some(hidden) = &mut self.hidden {
+            hidden.hold(until);
+        }
+        if let Some(ramp) = &mut self.ramp {
+            ramp.hold(until);
+        }
+        self.pause(retry_after.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).unwrap_or(0.0));
+    }
+
+    fn pause(&mut self, seconds: f64) {
+        self.paused_until = self.paused_until.max(self.now + seconds);
+    }
+
+    /// Calls a second that the rates permit calls of this demand.
+    fn permitted(&self, demand: Demand) -> Option<f64> {
+        let mut least = f64::INFINITY;
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            let amount = demand.of(kind).max(1.0);
+            if let Some(Some(bucket)) = self.buckets.get(place) {
+                least = least.min(bucket.per_second() / amount);
+            }
+            if let Some(Some(meter)) = self.meters.get(place) {
+                least = least.min(meter.per_second() / amount);
+            }
+        }
+        if let Some(hidden) = &self.hidden {
+            least = least.min(hidden.pace(self.now));
+        }
+        if let Some(ramp) = &self.ramp {
+            least = least.min(ramp.per_second());
+        }
+        least.is_finite().then_some(least)
     }
 }

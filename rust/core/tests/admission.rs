@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use tfgrpo_core::{Admission, Binding, Error, Outcome, RateLimit};
+use tfgrpo_core::{Admission, Binding, Demand, Error, Kind, Outcome, RateLimit, Reading};
 
 #[derive(Debug, Clone)]
 struct Call {
@@ -17,10 +17,17 @@ struct Call {
     outcome: Outcome,
 }
 
+fn tokens(input: u64) -> Demand {
+    Demand { input, output: 0 }
+}
+
 fn call() -> impl Strategy<Value = Call> {
     let outcome = prop_oneof![
-        6 => option::of(0_u64..5000).prop_map(Outcome::Done),
+        6 => option::of(0_u64..5000).prop_map(|used| Outcome::Done(used.map(tokens))),
         1 => option::of(0.0..20.0_f64).prop_map(Outcome::RateLimited),
+        1 => option::of(0.0..20.0_f64).prop_map(Outcome::Overloaded),
+        1 => Just(Outcome::TimedOut),
+        1 => Just(Outcome::Failed),
     ];
     (0.0..30.0_f64, -1_i64..2, 0_u64..3000, 0.0..8.0_f64, outcome).prop_map(
         |(submitted, priority, tokens, lasts, outcome)| Call { submitted, priority, tokens, lasts, outcome },
@@ -33,6 +40,7 @@ fn limit() -> impl Strategy<Value = RateLimit> {
             concurrency,
             requests_per_minute,
             tokens_per_minute,
+            ..RateLimit::default()
         },
     )
 }
@@ -53,9 +61,12 @@ fn simulate(limit: RateLimit, calls: &[Call]) -> Vec<Grant> {
     let mut running: Vec<(f64, u64)> = Vec::new();
     let mut grants = Vec::new();
     let mut now = 1000.0;
-    for _ in 0..20 * calls.len() + 20 {
+    for _ in 0..40 * calls.len() + 400 {
         while let Some(place) = arrivals.pop_if(|place| 1000.0 + calls[*place].submitted <= now) {
-            tickets.insert(admission.submit(calls[place].priority, calls[place].tokens, now), place);
+            tickets.insert(
+                admission.submit(calls[place].priority, place as u64 % 3, tokens(calls[place].tokens), now),
+                place,
+            );
         }
         running.sort_by(|a, b| b.0.total_cmp(&a.0));
         while let Some((_, ticket)) = running.pop_if(|(end, _)| *end <= now) {
@@ -63,6 +74,7 @@ fn simulate(limit: RateLimit, calls: &[Call]) -> Vec<Grant> {
         }
         let poll = admission.poll(now);
         for ticket in poll.granted {
+            admission.sent(ticket, now).unwrap();
             running.push((now + calls[tickets[&ticket]].lasts, ticket));
             grants.push(Grant { at: now, call: tickets[&ticket], in_flight: running.len() });
         }
@@ -147,7 +159,7 @@ proptest! {
         let mut admission = Admission::new(limit).unwrap();
         let mut granted = 0_usize;
         for now in &times {
-            admission.submit(0, 0, *now);
+            admission.submit(0, 0, tokens(0), *now);
             granted += admission.poll(*now).granted.len();
         }
         let latest = times.into_iter().filter(|now| now.is_finite()).fold(0.0_f64, f64::max);
@@ -162,7 +174,7 @@ fn unlimited() -> Admission {
 #[test]
 fn a_lease_is_released_once_and_a_waiter_cancelled_once() {
     let mut admission = unlimited();
-    let ticket = admission.submit(0, 5, 0.0);
+    let ticket = admission.submit(0, 0, tokens(5), 0.0);
     assert_eq!(
         admission.release(ticket, Outcome::Done(None), 0.0),
         Err(Error::Ticket(ticket, "not in flight"))
@@ -174,7 +186,7 @@ fn a_lease_is_released_once_and_a_waiter_cancelled_once() {
         admission.release(ticket, Outcome::Done(None), 0.0),
         Err(Error::Ticket(ticket, "not in flight"))
     );
-    let other = admission.submit(0, 5, 0.0);
+    let other = admission.submit(0, 0, tokens(5), 0.0);
     assert_eq!(admission.cancel(other), Ok(()));
     assert!(admission.poll(1.0).granted.is_empty());
 }
@@ -190,10 +202,10 @@ fn what_was_used_beyond_the_estimate_is_paid_later_and_what_was_not_comes_back()
     let limit = RateLimit { tokens_per_minute: Some(60_000), ..RateLimit::default() }; // 1000 a second
     for (used, wake) in [(3000, Some(2.5)), (1000, Some(0.5)), (0, None)] {
         let mut admission = Admission::new(limit).unwrap();
-        let first = admission.submit(0, 1000, 0.0);
+        let first = admission.submit(0, 0, tokens(1000), 0.0);
         assert_eq!(admission.poll(0.0).granted, [first]);
-        admission.release(first, Outcome::Done(Some(used)), 0.0).unwrap();
-        admission.submit(0, 500, 0.0);
+        admission.release(first, Outcome::Done(Some(tokens(used))), 0.0).unwrap();
+        admission.submit(0, 0, tokens(500), 0.0);
         assert_eq!(admission.poll(0.0).next_wake, wake);
     }
 }
@@ -202,34 +214,107 @@ fn what_was_used_beyond_the_estimate_is_paid_later_and_what_was_not_comes_back()
 fn one_overload_is_one_pause_however_many_calls_report_it() {
     let mut admission = unlimited();
     for _ in 0..3 {
-        admission.submit(0, 0, 0.0);
+        admission.submit(0, 0, tokens(0), 0.0);
     }
     let flying = admission.poll(0.0).granted;
     for ticket in &flying {
         admission.release(*ticket, Outcome::RateLimited(None), 10.0).unwrap();
     }
-    let next = admission.submit(0, 0, 10.0);
-    assert_eq!(admission.snapshot(10.0).paused_until, Some(11.0));
-    assert_eq!(admission.snapshot(10.0).binding, Binding::Paused);
-    assert_eq!(admission.poll(10.0).next_wake, Some(11.0));
-    assert_eq!(admission.poll(11.0).granted, [next]);
+    let next = admission.submit(0, 0, tokens(0), 10.0);
+    assert_eq!(admission.snapshot(10.0).paused_until, Some(10.5));
+    assert_eq!(admission.snapshot(10.0).binding, Binding::Cut);
+    assert_eq!(admission.poll(10.0).next_wake, Some(10.5));
+    assert_eq!(admission.poll(10.5).granted, [next]);
     // The provider still refuses: now the pause doubles. A success afterwards starts over.
     admission.release(next, Outcome::RateLimited(None), 12.0).unwrap();
-    assert_eq!(admission.snapshot(12.0).paused_until, Some(14.0));
-    let good = admission.submit(0, 0, 12.0);
-    assert_eq!(admission.poll(14.0).granted, [good]);
-    admission.release(good, Outcome::Done(None), 15.0).unwrap();
-    let bad = admission.submit(0, 0, 15.0);
-    assert_eq!(admission.poll(15.0).granted, [bad]);
-    admission.release(bad, Outcome::RateLimited(None), 15.0).unwrap();
-    assert_eq!(admission.snapshot(15.0).paused_until, Some(16.0));
+    assert_eq!(admission.snapshot(12.0).paused_until, Some(13.0));
+    let good = admission.submit(0, 0, tokens(0), 12.0);
+    assert_eq!(admission.poll(50.0).granted, [good]);
+    admission.release(good, Outcome::Done(None), 90.0).unwrap();
+    let bad = admission.submit(0, 0, tokens(0), 90.0);
+    assert_eq!(admission.poll(90.0).granted, [bad]);
+    admission.release(bad, Outcome::RateLimited(None), 90.0).unwrap();
+    assert_eq!(admission.snapshot(90.0).paused_until, Some(90.5));
+}
+
+#[test]
+fn runs_that_share_a_key_take_turns() {
+    let mut admission = Admission::new(RateLimit { concurrency: Some(1), ..RateLimit::default() }).unwrap();
+    let mut owner = std::collections::HashMap::new();
+    for _ in 0..100 {
+        owner.insert(admission.submit(0, 7, tokens(0), 0.0), 7);
+    }
+    let mut order = Vec::new();
+    let mut now = 0.0;
+    while let [ticket] = admission.poll(now).granted[..] {
+        order.push(owner[&ticket]);
+        admission.release(ticket, Outcome::Done(None), now).unwrap();
+        if order.len() == 10 {
+            for _ in 0..10 {
+                owner.insert(admission.submit(0, 8, tokens(0), now), 8);
+            }
+        }
+        now += 1.0;
+    }
+    // The second run came late and gets every second call from then on; it does not catch up on what it missed.
+    assert_eq!(order.iter().skip(10).take(20).filter(|run| **run == 8).count(), 10);
+    assert_eq!(order.len(), 110);
+}
+
+#[test]
+fn nothing_that_is_granted_and_never_sent_counts_for_a_meter() {
+    let mut admission = unlimited();
+    let first = admission.submit(0, 0, tokens(0), 0.0);
+    admission.poll(0.0);
+    admission.sent(first, 0.0).unwrap();
+    let reading =
+        Reading { kind: Kind::Requests, limit: Some(60.0), remaining: Some(2.0), reset: Some(58.0) };
+    admission.read(first, &[reading], false, 0.1).unwrap();
+    admission.release(first, Outcome::Done(None), 0.1).unwrap();
+    for _ in 0..50 {
+        let ticket = admission.submit(0, 0, tokens(0), 0.1);
+        assert_eq!(admission.poll(0.1).granted, [ticket]);
+        admission.release(ticket, Outcome::Failed, 0.1).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever the headers say, nobody waits for ever: what a provider tells can slow a run down, not stop it.
+    #[test]
+    fn nonsense_in_headers_stops_nobody(
+        readings in vec((0_usize..4, option::of(-1.0..1e6_f64), option::of(-1.0..1e6_f64), option::of(-1.0..100.0_f64)), 1..30),
+        refusals in vec(any::<bool>(), 30),
+    ) {
+        let mut admission = Admission::new(RateLimit { concurrency: Some(3), ..RateLimit::default() }).unwrap();
+        let mut now = 0.0;
+        for place in 0..readings.len() {
+            let ticket = admission.submit(0, 0, tokens(10), now);
+            let mut polls = 0;
+            while admission.poll(now).granted != [ticket] {
+                polls += 1;
+                prop_assert!(polls < 200, "call {} still waits at {}", place, now);
+                now = admission.poll(now).next_wake.unwrap_or(now + 1.0).max(now + 1e-6);
+                prop_assert!(now < 1e7);
+            }
+            admission.sent(ticket, now).unwrap();
+            let (kind, limit, remaining, reset) = readings[place];
+            let reading = Reading { kind: Kind::ALL[kind], limit, remaining, reset };
+            admission.read(ticket, &[reading], refusals[place], now + 0.1).unwrap();
+            let outcome = if refusals[place] { Outcome::RateLimited(None) } else { Outcome::Done(None) };
+            admission.release(ticket, outcome, now + 0.1).unwrap();
+            now += 0.1;
+        }
+        prop_assert_eq!(admission.snapshot(now).in_flight, 0);
+    }
 }
 
 #[test]
 fn calls_of_an_old_overload_may_ask_for_more_time_of_their_own() {
     let mut admission = unlimited();
     for _ in 0..2 {
-        admission.submit(0, 0, 0.0);
+        admission.submit(0, 0, tokens(0), 0.0);
     }
     let flying = admission.poll(0.0).granted;
     admission.release(flying[0], Outcome::RateLimited(Some(5.0)), 0.0).unwrap();
@@ -239,21 +324,25 @@ fn calls_of_an_old_overload_may_ask_for_more_time_of_their_own() {
 
 #[test]
 fn the_snapshot_names_what_binds() {
-    let limit =
-        RateLimit { concurrency: Some(1), requests_per_minute: Some(60), tokens_per_minute: Some(60_000) };
+    let limit = RateLimit {
+        concurrency: Some(1),
+        requests_per_minute: Some(60),
+        tokens_per_minute: Some(60_000),
+        ..RateLimit::default()
+    };
     let mut admission = Admission::new(limit).unwrap();
     assert_eq!(admission.snapshot(0.0).binding, Binding::None);
-    let first = admission.submit(0, 5000, 0.0);
+    let first = admission.submit(0, 0, tokens(5000), 0.0);
     assert_eq!(admission.poll(0.0).granted, [first]);
-    admission.submit(0, 10, 0.0);
+    admission.submit(0, 0, tokens(10), 0.0);
     let full = admission.snapshot(0.0);
     assert_eq!((full.in_flight, full.waiting, full.binding), (1, 1, Binding::Concurrency));
     admission.release(first, Outcome::Done(None), 0.0).unwrap();
     assert_eq!(admission.snapshot(0.0).binding, Binding::Tokens);
     assert_eq!(admission.snapshot(4.5).binding, Binding::None);
     let mut admission = Admission::new(RateLimit { concurrency: None, ..limit }).unwrap();
-    admission.submit(0, 0, 0.0);
-    admission.submit(0, 0, 0.0);
+    admission.submit(0, 0, tokens(0), 0.0);
+    admission.submit(0, 0, tokens(0), 0.0);
     admission.poll(0.0);
     assert_eq!(admission.snapshot(0.5).binding, Binding::Requests);
 }

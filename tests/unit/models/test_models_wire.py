@@ -14,7 +14,8 @@ from yarl import URL
 from tfgrpo import errors
 from tfgrpo.config import PriceSection
 from tfgrpo.models import cost, failures, priced, wire
-from tfgrpo.models.openai import _environment_proxy, _header_key  # its pure parts
+from tfgrpo.models.openai import _header_key  # its pure part
+from tfgrpo.models.transport import environment_proxy
 from tfgrpo.testing.loopback import endpoint
 from tfgrpo.types import Choice, Message, ModelRequest, StopReason, ToolCall, Usage
 
@@ -41,9 +42,13 @@ requests = st.builds(
 )
 
 
+def encode(request: ModelRequest, **options: Any) -> bytes:
+    return wire.RequestEncoder("m").encode(request, **options)
+
+
 @given(requests)
 def test_the_kits_server_reads_back_what_the_client_writes(request: ModelRequest) -> None:
-    assert endpoint.decode_request(wire.encode_request(request, "m")) == (request, "m")
+    assert endpoint.decode_request(encode(request)) == (request, "m", False, None)
 
 
 @given(
@@ -63,7 +68,35 @@ def test_choices_survive_the_wire(choices: list[Choice]) -> None:
 
 
 def test_golden_minimal_request() -> None:
-    assert wire.encode_request(HELLO, "m") == b'{"model":"m","messages":[{"role":"user","content":"Hello"}]}'
+    assert encode(HELLO) == b'{"model":"m","messages":[{"role":"user","content":"Hello"}]}'
+
+
+def test_a_stream_is_asked_for_with_its_usage() -> None:
+    head = b'{"model":"m","messages":[{"role":"user","content":"Hello"}],"stream":true'
+    assert encode(HELLO, streaming="usage") == head + b',"stream_options":{"include_usage":true}}'
+    assert encode(HELLO, streaming="plain") == head + b"}"
+
+
+@given(st.lists(requests, min_size=1, max_size=6), st.integers(0, 400))
+def test_what_an_encoder_remembers_changes_nothing(asked: list[ModelRequest], kept: int) -> None:
+    encoder = wire.RequestEncoder("m", kept)
+    for request in asked * 2:
+        again = ModelRequest(request.messages[::-1], n=request.n, temperature=0.5)
+        assert encoder.encode(request) == encode(request)
+        assert encoder.encode(again) == encode(again)
+
+
+def test_an_encoder_finds_a_message_again_and_forgets_old_ones() -> None:
+    encoder = wire.RequestEncoder("m", kept=4_000)
+    shared = Message("system", "S" * 500)
+    held = []
+    for place in range(50):
+        request = ModelRequest((shared, Message("user", f"{place} " + "U" * 500)))
+        assert encoder.encode(request) == encode(request)
+        held.append(request)
+    kept = encoder._young | encoder._old
+    assert id(shared) in kept
+    assert sum(len(encoded) for _, encoded in kept.values()) <= 4_000
 
 
 def test_golden_full_request() -> None:
@@ -76,7 +109,7 @@ def test_golden_full_request() -> None:
         n=3, temperature=0.7, top_p=0.95, max_tokens=9, seed=5, stop=("END",),
         response_schema={"type": "object"}, schema_name="route", tools=({"type": "function"},),
     )  # fmt: skip
-    assert wire.encode_request(request, "m") == (
+    assert encode(request) == (
         b'{"model":"m","messages":[{"role":"system","content":"S"},'
         b'{"role":"assistant","content":"","tool_calls":[{"id":"c1","type":"function",'
         b'"function":{"name":"add","arguments":"{\\"a\\":1}"}}]},'
@@ -89,9 +122,7 @@ def test_golden_full_request() -> None:
 
 def test_a_schema_in_words_goes_to_the_end_of_the_last_user_message() -> None:
     turns = (Message("system", "S"), Message("user", "U"), Message("assistant", "A"))
-    body = orjson.loads(
-        wire.encode_request(ModelRequest(turns, response_schema=SCHEMA), "m", schema_in_prompt=True)
-    )
+    body = orjson.loads(encode(ModelRequest(turns, response_schema=SCHEMA), schema_in_prompt=True))
     assert "response_format" not in body
     asked = [message["content"] for message in body["messages"]]
     assert asked[0] == "S"
@@ -112,6 +143,39 @@ def test_decoding_tolerates_what_servers_send() -> None:
     assert _completion({"tool_calls": [call]}, finish_reason="tool_calls").choices == (
         Choice("", StopReason.TOOL_CALLS, (ToolCall("call_0", "f", '{"a":1}'),)),
     )
+
+
+bodies = st.fixed_dictionaries(
+    {"choices": st.lists(st.fixed_dictionaries(
+        {"message": st.fixed_dictionaries({"content": texts | st.none() | st.just([{"text": "a"}])}, optional={
+            "refusal": texts, "tool_calls": st.none() | st.just([{"function": {"name": "f", "arguments": {}}}]),
+        })},
+        optional={"index": st.integers(0, 3), "finish_reason": st.sampled_from(["stop", "length", None])},
+    ), max_size=3)},
+    optional={"model": texts | st.none(), "usage": st.none() | st.just(7) | st.dictionaries(
+        st.sampled_from(["prompt_tokens", "completion_tokens", "prompt_cache_hit_tokens"]),
+        st.integers(-1, 9) | st.none() | st.booleans(),
+    ), "extra": st.none()},
+)  # fmt: skip
+
+
+@given(bodies, st.sampled_from([b"", b"\n\n\r\n "]))
+def test_the_strict_way_reads_what_the_patient_way_reads(body: dict[str, Any], blank: bytes) -> None:
+    content = blank + orjson.dumps(body)
+    strict = wire.decode_strictly(content)
+    assert strict is None or strict == wire.decode_completion(wire.loads(content))
+
+
+def test_a_flawless_body_is_read_the_strict_way() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 4}}
+    body = {"id": "x", "choices": [{"index": 0, "message": {"content": "a"}}], "usage": usage, "model": "m"}
+    strict = wire.decode_strictly(b"\n\n" + orjson.dumps(body))
+    assert strict == wire.Completion((Choice("a"),), Usage(1, 9, 4, 2), True, "m")
+    for flawed in (
+        rb'{"choices":[{"message":{"content":"\ud800"}}],"usage":',
+        b'{"choices":[{"message":{"content":"\xff"}}],"usage":',
+    ):
+        assert wire.decode_strictly(flawed + b'{"prompt_tokens":1,"completion_tokens":1}}') is None
 
 
 def test_choices_come_in_the_order_of_their_index() -> None:
@@ -190,8 +254,9 @@ def _failure(status: int, message: str = "", code: str = "", **headers: str) -> 
         (307, "", "", errors.InvalidRequestError),
         (408, "", "", errors.ModelTimeoutError),
         (500, "", "", errors.ServerError),
-        (503, "", "", errors.ServerError),
-        (529, "", "", errors.ServerError),
+        (502, "", "", errors.ServerError),
+        (503, "", "", errors.OverloadedError),
+        (529, "", "", errors.OverloadedError),
     ],
 )
 def test_each_failure_has_its_type(
@@ -244,6 +309,31 @@ def test_a_refusal_of_n_is_recognised(message: str, param: str, group: bool) -> 
 
 
 @pytest.mark.parametrize(
+    ("message", "param", "stream", "options"),
+    [
+        ("Unknown field: stream_options", "", True, True),
+        ("extra fields not permitted", "stream_options.include_usage", True, True),
+        ("This model does not support streaming", "", True, False),
+        ("unsupported value", "stream", True, False),
+        ("upstream is unhappy", "", False, False),
+    ],
+)
+def test_a_refusal_of_streams_is_recognised(message: str, param: str, stream: bool, options: bool) -> None:
+    error = wire.WireError(message, param=param)
+    assert failures.is_about_stream(error) is stream
+    assert failures.is_about_stream_options(error) is options
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [("429", "", 429), ("", "overloaded_error", 529), ("rate_limit_exceeded", "", 429), ("200", "", None),
+     ("9" * 9999, "", None), ("", "", None)],
+)  # fmt: skip
+def test_an_error_inside_a_200_stands_for_a_status(code: str, kind: str, status: int | None) -> None:
+    assert failures.status_inside(wire.WireError("x", code, kind)) == status
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         (b'{"error": {"message": "a", "code": 4}}', "a"),
@@ -270,10 +360,10 @@ def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", "http://me:secret@proxy:3128")
     monkeypatch.setenv("http_proxy", "proxy:3128")
-    assert _environment_proxy(URL("https://api/v1")) == (
+    assert environment_proxy(URL("https://api/v1")) == (
         "http://proxy:3128",
         {"Proxy-Authorization": "Basic bWU6c2VjcmV0"},
     )
-    assert _environment_proxy(URL("http://127.0.0.1:80/v1")) == (None, None)
+    assert environment_proxy(URL("http://127.0.0.1:80/v1")) == (None, None)
     monkeypatch.setenv("no_proxy", "api")
-    assert _environment_proxy(URL("https://api/v1")) == (None, None)
+    assert environment_proxy(URL("https://api/v1")) == (None, None)

@@ -49,6 +49,7 @@ def result() -> Result:
             Role.ROLLOUT: Usage(1460, 812_331, 640_112, 48_120, 0.4127),
             Role.DISTILLER: Usage(92, 61_870, 12_004, 9_981, 0.0634),
         },
+        saved={Role.ROLLOUT: 0.128022, Role.DISTILLER: 0.002401},
         faults={"model": 3, "verifier": 1},
         steps=[
             StepResult(

@@ -90,6 +90,13 @@ def test_the_verdict_comes_first(whole: str, result: Result) -> None:
     assert result.sentence[1:] in text
 
 
+def test_the_page_tells_what_was_cached_and_what_that_saved(whole: str) -> None:
+    text = " ".join(unescape(re.sub(r"<[^>]+>", " ", whole)).split())
+    assert "caching saved $0.1304" in text
+    assert "rollout some-model 1,460 812,331 640,112 (79%) 48,120 $0.4127 $0.1280" in text
+    assert "total 1,552 874,201 652,116 (75%) 58,101 $0.4761 $0.1304" in text
+
+
 @pytest.mark.parametrize(
     ("verdict", "heading"),
     [("worse", "The learned library does harm."), ("not distinguishable", "No difference can be shown.")],

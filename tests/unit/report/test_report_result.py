@@ -11,11 +11,14 @@ import jsonschema
 import msgspec
 import pytest
 
+from tfgrpo.config import PriceSection
 from tfgrpo.library import ExperienceLibrary
+from tfgrpo.report.build import saved_usd
 from tfgrpo.report.comparison import compare
 from tfgrpo.report.result import (
     Arm,
     ArmResult,
+    Cost,
     LibraryFile,
     LibraryResult,
     Result,
@@ -101,7 +104,7 @@ def test_every_field_is_explained_on_the_reference_page() -> None:
     text = (REFERENCE / "results.md").read_text(encoding="utf-8")
     cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
     explained = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    for part in (Result, ArmResult, StepResult, LibraryFile, Experience):
+    for part in (Result, Cost, ArmResult, StepResult, LibraryFile, Experience):
         assert set(part.__struct_fields__) <= explained, part
 
 
@@ -136,6 +139,32 @@ def test_dollars_are_unknown_without_a_price_and_not_zero() -> None:
     assert (unpriced.by_role["distiller"].usd, unpriced.total.usd) == (None, None)
     unused = build(None, arm, usage={Role.ROLLOUT: usage[Role.ROLLOUT]}, unpriced=[Role.JUDGE]).usage
     assert unused.total.usd == 0.5
+
+
+def test_what_caching_saved_is_summed_and_unknown_without_a_price() -> None:
+    usage = {Role.ROLLOUT: Usage(2, 100, 50, 10, 0.5), Role.DISTILLER: Usage(1, 0, 0, 5)}
+    arm = Arm(rewards={"a": [1.0]}, samples=1)
+    saved = {Role.ROLLOUT: 0.25, Role.DISTILLER: 0.125}
+    costs = build(None, arm, usage=usage, saved=saved).usage
+    assert (costs.total.saved_usd, costs.total.cached_share) == (0.375, 0.5)
+    assert (costs.by_role["distiller"].saved_usd, costs.by_role["distiller"].cached_share) == (0.125, None)
+    unpriced = build(None, arm, usage=usage, saved=saved, unpriced=[Role.DISTILLER]).usage
+    assert (unpriced.by_role["distiller"].saved_usd, unpriced.total.saved_usd) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("price", "dollars"),
+    [
+        (None, 0.0),
+        (PriceSection(input=2.0, output=8.0), 0.0),
+        (PriceSection(input=2.0, output=8.0, cached_input=0.5), 1.5),
+        (PriceSection(input=2.0, output=8.0, cached_input=2.5), -0.5),
+    ],
+)
+def test_a_cached_token_saves_the_difference_of_the_prices(
+    price: PriceSection | None, dollars: float
+) -> None:
+    assert saved_usd(Usage(1, 3_000_000, 1_000_000, 5), price) == dollars
 
 
 def test_groups_are_summed_over_the_steps(result: Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import msgspec
 import pytest
@@ -42,11 +43,26 @@ def test_markup_in_a_sentence_is_text(result: Result) -> None:
     )
 
 
+def cost(**changes: Any) -> Cost:
+    counts = {"calls": 1, "input_tokens": 200, "cached_tokens": 0, "cached_share": 0.0, "output_tokens": 1}
+    return Cost(**(counts | {"usd": 0.5, "saved_usd": 0.0} | changes))
+
+
+def test_what_caching_saved_is_told_where_it_saved(result: Result) -> None:
+    lines = printed(result, 60)
+    assert "tokens: 874,201 in, 75% of them cached; 58,101 out" in lines
+    assert "calls: 1,552; cost: $0.4761; caching saved $0.1304" in lines
+    usages = msgspec.structs.replace(result.usage, total=cost())
+    bare = printed(msgspec.structs.replace(result, usage=usages), 60)
+    assert "tokens: 200 in; 1 out" in bare
+    assert "calls: 1; cost: $0.5000" in bare
+
+
 @pytest.mark.parametrize(
     ("usd", "text"), [(None, "no price set"), (0.0, "$0.00"), (0.01234, "$0.0123"), (1234.5, "$1,234.50")]
 )
 def test_money(usd: float | None, text: str) -> None:
-    assert money(Cost(calls=1, input_tokens=1, cached_tokens=0, output_tokens=1, usd=usd)) == text
+    assert money(cost(usd=usd)) == text
 
 
 def test_two_runs_compared() -> None:

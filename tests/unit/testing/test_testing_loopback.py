@@ -108,8 +108,8 @@ async def test_as_a_process_it_survives_its_clients(process: tuple[subprocess.Po
     async with open_session(4) as session:
         model = OpenAIModel(url, "scripted", session=session)
         await model.complete(ask(1), key="next")
-        async with session.get(url.removesuffix("/v1") + "/counts") as response:
-            counts = await response.json()
+    async with aiohttp.ClientSession() as client, client.get(url.removesuffix("/v1") + "/counts") as response:
+        counts = await response.json()
     assert counts["by_key"] == {"doomed": 1, "next": 1}
     assert [served.key for served in read_log(log)] == ["doomed", "next"]
     server.send_signal(signal.SIGTERM)

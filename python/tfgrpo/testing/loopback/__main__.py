@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import anyio
 
 from tfgrpo.testing.faults import TRANSIENT, FaultPlan, FaultType
-from tfgrpo.testing.loopback import LoopbackServer
+from tfgrpo.testing.loopback import LoopbackServer, RatePlan
 from tfgrpo.testing.scripts import Script
 
 
@@ -33,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", help="a model name to serve (repeatable)")
     parser.add_argument("--no-n", action="store_true", help="refuse n > 1")
     parser.add_argument("--no-schema", action="store_true", help="refuse response_format")
+    parser.add_argument("--no-stream", action="store_true", help="refuse stream")
+    parser.add_argument("--requests-per-minute", type=float, help="a rate limit, told in OpenAI's headers")
+    parser.add_argument("--tokens-per-minute", type=float, help="another")
     parser.add_argument("--fault-rate", type=float, default=0.0, help="share of attempts that break")
     parser.add_argument("--fault-seed", type=int, default=0)
     parser.add_argument(
@@ -67,6 +70,10 @@ async def _serve(options: argparse.Namespace) -> None:
         latency=options.latency,
         supports_n=not options.no_n,
         supports_schema=not options.no_schema,
+        supports_stream=not options.no_stream,
+        rates=RatePlan(options.requests_per_minute, options.tokens_per_minute)
+        if options.requests_per_minute or options.tokens_per_minute
+        else None,
         models=options.model or ("scripted",),
         log=options.log,
         port=options.port,

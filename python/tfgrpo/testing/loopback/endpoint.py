@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -39,6 +40,10 @@ class _Format(msgspec.Struct):
     json_schema: _Schema | None = None
 
 
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool = False
+
+
 class _Request(msgspec.Struct):
     model: str
     messages: list[_Message]
@@ -50,13 +55,27 @@ class _Request(msgspec.Struct):
     stop: list[str] | None = None
     response_format: _Format | None = None
     tools: list[dict[str, Any]] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+
+class Asked(NamedTuple):
+    """A decoded request: what is asked, of which model, whether in pieces, and whether with options for that.
+
+    `stream_usage` is None where there are no `stream_options`.
+    """
+
+    request: ModelRequest
+    model: str
+    stream: bool = False
+    stream_usage: bool | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Request)
 
 
-def decode_request(body: bytes) -> tuple[ModelRequest, str]:
-    """A request body as a `ModelRequest` and the model's name: the inverse of what the client encodes.
+def decode_request(body: bytes) -> Asked:
+    """The inverse of what the client encodes.
 
     Raises:
         ValueError: the body is not JSON or no request.
@@ -78,7 +97,8 @@ def decode_request(body: bytes) -> tuple[ModelRequest, str]:
         schema_name="answer" if form is None else form.name,
         tools=tuple(wire.tools or ()),
     )
-    return request, wire.model
+    options = None if wire.stream_options is None else wire.stream_options.include_usage
+    return Asked(request, wire.model, bool(wire.stream), options)
 
 
 def _message(wire: _Message) -> Message:
@@ -122,6 +142,54 @@ def _choice(choice: Choice, place: int) -> dict[str, Any]:
             for call in choice.tool_calls
         ]
     return {"index": place, "message": message, "finish_reason": choice.stop_reason.value}
+
+
+def encode_stream(
+    choices: Sequence[Choice], usage: Mapping[str, Any] | None, model: str, *, broken: bool = False
+) -> Iterator[bytes]:
+    """The events of a streamed response: the choices in turn, a word or a call at a time.
+
+    Args:
+        choices: the answers.
+        usage: told in an event of its own; None leaves it out.
+        model: the model's name.
+        broken: put something that is not JSON into the middle.
+    """
+
+    def event(**fields: Any) -> bytes:
+        head = {"id": "chatcmpl-loopback", "object": "chat.completion.chunk", "created": 0, "model": model}
+        return b"data: " + orjson.dumps(head | fields) + b"\n\n"
+
+    def piece(place: int, delta: dict[str, Any], reason: str | None = None) -> bytes:
+        return event(choices=[{"index": place, "delta": delta, "finish_reason": reason}])
+
+    for place in range(len(choices)):
+        yield piece(place, {"role": "assistant", "content": ""})
+    deltas = [list(_deltas(choice)) for choice in choices]
+    for turn in range(max(map(len, deltas), default=0)):
+        for place, of_choice in enumerate(deltas):
+            if turn < len(of_choice):
+                yield piece(place, of_choice[turn])
+    if broken:
+        yield b'data: {"choices": [{"index"\n\n'
+    for place, choice in enumerate(choices):
+        yield piece(place, {}, choice.stop_reason.value)
+    if usage is not None:
+        yield event(choices=[], usage=usage)
+    yield b"data: [DONE]\n\n"
+
+
+def _deltas(choice: Choice) -> Iterator[dict[str, Any]]:
+    """A choice in pieces: words with the space after them, then each call: its name, its arguments in halves."""
+    for word in re.findall(r"\S*\s*", choice.content):
+        if word:
+            yield {"content": word}
+    for place, call in enumerate(choice.tool_calls):
+        function = {"name": call.name, "arguments": ""}
+        yield {"tool_calls": [{"index": place, "id": call.id, "type": "function", "function": function}]}
+        half = len(call.arguments) // 2
+        for part in (call.arguments[:half], call.arguments[half:]):
+            yield {"tool_calls": [{"index": place, "function": {"arguments": part}}]}
 
 
 def encode_error(message: str, code: str, param: str = "") -> bytes:

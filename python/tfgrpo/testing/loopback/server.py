@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,10 +20,12 @@ from aiohttp import web
 
 from tfgrpo.testing.faults import Call, FaultPlan, FaultType, PlannedFault
 from tfgrpo.testing.loopback import endpoint
+from tfgrpo.testing.loopback.bodies import Body, abort
+from tfgrpo.testing.loopback.rates import RatePlan, Rates
 from tfgrpo.testing.scripts import Script, answers, fingerprint
-from tfgrpo.types import ModelRequest
+from tfgrpo.types import Choice, ModelRequest
 
-_PIECES = 8
+_NONSENSE = {"prompt_tokens": -3, "completion_tokens": "many", "total_tokens": None}
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -60,6 +62,9 @@ class LoopbackServer:
         latency: seconds before an answer, or a function of the request.
         supports_n: False refuses `n` > 1 with a 400.
         supports_schema: False refuses `response_format` with a 400.
+        supports_stream: False refuses `stream` with a 400.
+        supports_stream_options: False refuses `stream_options` with a 400.
+        rates: the rate limits, and how responses tell of them; None sets none.
         api_key: the bearer token it wants; None wants none.
         models: the names it serves.
         log: a file to which one line per served call is appended (`read_log` reads it).
@@ -77,6 +82,9 @@ class LoopbackServer:
         latency: float | Callable[[ModelRequest], float] = 0.0,
         supports_n: bool = True,
         supports_schema: bool = True,
+        supports_stream: bool = True,
+        supports_stream_options: bool = True,
+        rates: RatePlan | None = None,
         api_key: str | None = None,
         models: Iterable[str] = ("scripted",),
         log: Path | str | None = None,
@@ -89,6 +97,9 @@ class LoopbackServer:
         self._latency = latency
         self._supports_n = supports_n
         self._supports_schema = supports_schema
+        self._supports_stream = supports_stream
+        self._supports_stream_options = supports_stream_options
+        self._rates = None if rates is None else Rates(rates)
         self._api_key = api_key
         self._models = tuple(models)
         self._log_path = log
@@ -150,16 +161,13 @@ class LoopbackServer:
         if self._api_key is not None and request.headers.get("Authorization") != f"Bearer {self._api_key}":
             return self._refuse(401, "Incorrect API key provided", "invalid_api_key")
         try:
-            asked, model = endpoint.decode_request(body)
+            call = endpoint.decode_request(body)
         except ValueError as error:
             return self._refuse(400, f"the body is no chat completion request: {error}", "invalid_request")
-        if model not in self._models:
-            return self._refuse(404, f"The model `{model}` does not exist", "model_not_found")
-        if asked.n > 1 and not self._supports_n:
-            return self._refuse(400, "Invalid value for n: only n = 1 is supported", "invalid_request", "n")
-        if asked.response_schema is not None and not self._supports_schema:
-            message = "This server does not support response_format of type json_schema"
-            return self._refuse(400, message, "invalid_request", "response_format")
+        refusal = self._unsupported(call)
+        if refusal is not None:
+            return refusal
+        asked = call.request
         digest = fingerprint(asked)
         key = urllib.parse.unquote(request.headers.get("Idempotency-Key", "")) or digest
         self._attempts[key] += 1
@@ -170,13 +178,35 @@ class LoopbackServer:
             choices = answers(self._script, asked)
         except Exception as error:  # noqa: BLE001 - the script is the user's: its failure is a 500, not ours
             return self._refuse(500, f"the script raised {type(error).__name__}: {error}", "script_error")
+        if self._rates is not None:
+            tokens = endpoint.usage(asked, choices)["total_tokens"]
+            wait = self._rates.take(tokens, anyio.current_time())
+            if wait is not None:
+                told = wait if self._rates.plan.retry_after else None
+                return self._refuse(429, "Rate limit reached", "rate_limit_exceeded", retry_after=told)
         self._serve(Served(key, digest, asked.n))
         latency = self._latency(asked) if callable(self._latency) else self._latency
         if latency > 0:
             await anyio.sleep(latency)
-        if fault is not None:
-            return await self._break_paid(fault, request, asked, choices, model)
-        return _json(endpoint.encode_reply(choices, endpoint.usage(asked, choices), model))
+        return await self._answer(fault, request, call, choices)
+
+    def _unsupported(self, call: endpoint.Asked) -> web.Response | None:
+        """The refusal of what this server does not have."""
+        asked, param = call.request, ""
+        if call.model not in self._models:
+            return self._refuse(404, f"The model `{call.model}` does not exist", "model_not_found")
+        if asked.n > 1 and not self._supports_n:
+            message, param = "Invalid value for n: only n = 1 is supported", "n"
+        elif asked.response_schema is not None and not self._supports_schema:
+            message = "This server does not support response_format of type json_schema"
+            param = "response_format"
+        elif call.stream_usage is not None and not self._supports_stream_options:
+            message = "Unknown field: stream_options"
+        elif call.stream and not self._supports_stream:
+            message = "This server does not support streaming"
+        else:
+            return None
+        return self._refuse(400, message, "invalid_request", param)
 
     def _serve(self, served: Served) -> None:
         """Count and log one paid call; one unbuffered append a line, so a killed process loses none."""
@@ -192,7 +222,9 @@ class LoopbackServer:
             self.counts.rate_limited += 1
         else:
             self.counts.errors += 1
-        headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+        headers = self._rate_headers()
+        if retry_after is not None:
+            headers["Retry-After"] = f"{retry_after:g}"
         return web.Response(
             status=status,
             body=endpoint.encode_error(message, code, param),
@@ -206,40 +238,63 @@ class LoopbackServer:
         status, code, message = _REFUSALS[fault.type]
         return self._refuse(status, message, code, retry_after=fault.retry_after)
 
-    async def _break_paid(
-        self, fault: PlannedFault, request: web.BaseRequest, asked: ModelRequest, choices: Any, model: str
+    async def _answer(
+        self,
+        fault: PlannedFault | None,
+        request: web.BaseRequest,
+        call: endpoint.Asked,
+        choices: tuple[Choice, ...],
     ) -> web.StreamResponse:
-        body = endpoint.encode_reply(choices, endpoint.usage(asked, choices), model)
-        match fault.type:
+        """The answer to a paid call, as it is or broken by plan."""
+        kind = None if fault is None else fault.type
+        if kind in _BROKEN:
+            self.counts.broken += 1
+        said: Sequence[Choice] = choices[:-1] if kind is FaultType.WRONG_COUNT else choices
+        usage: dict[str, Any] | None = endpoint.usage(call.request, choices)
+        if kind is FaultType.WRONG_USAGE:
+            usage = _NONSENSE
+        elif kind is FaultType.NO_USAGE or (call.stream and not call.stream_usage):
+            usage = None
+        if call.stream:
+            broken = kind is FaultType.MALFORMED_STREAM
+            pieces = list(endpoint.encode_stream(said, usage, call.model, broken=broken))
+        else:
+            pieces = [endpoint.encode_reply(said, usage, call.model)]
+        body = Body(pieces, stream=call.stream, headers=self._rate_headers())
+        if fault is None:
+            return await body.send(request)
+        match kind:
             case FaultType.RESET_AFTER:
-                return self._reset(request)
+                abort(request)
+                return web.Response()
             case FaultType.TIMEOUT:
-                self.counts.broken += 1
                 await anyio.sleep(fault.seconds)
-                return _json(body)
-            case FaultType.CUT_BODY:
-                self.counts.broken += 1
-                return await _stream(request, body, cut=True)
             case FaultType.SLOW_BODY:
-                return await _stream(request, body, pause=fault.seconds / _PIECES)
+                return await body.send_slowly(request, fault.seconds)
+            case FaultType.SLOW_LORIS:
+                return await body.send_bytewise(request, fault.pause)
+            case FaultType.LARGE_BODY | FaultType.HUGE_BODY:
+                return await body.send_padded(request, endless=kind is FaultType.HUGE_BODY)
+            case FaultType.CUT_BODY | FaultType.RESET_STREAM:
+                return await body.send_half(request, reset=kind is FaultType.RESET_STREAM)
             case FaultType.MALFORMED:
-                self.counts.broken += 1
-                return _json(body[: len(body) // 2])
-            case FaultType.WRONG_COUNT:
-                self.counts.broken += 1
-                return _json(endpoint.encode_reply(choices[:-1], endpoint.usage(asked, choices), model))
-            case FaultType.WRONG_USAGE:
-                nonsense = {"prompt_tokens": -3, "completion_tokens": "many", "total_tokens": None}
-                return _json(endpoint.encode_reply(choices, nonsense, model))
+                return await body.send_half(request, closed=False)
+            case FaultType.MALFORMED_STREAM if not call.stream:
+                return await body.send_half(request, closed=False)
             case _:
-                return _json(endpoint.encode_reply(choices, None, model))
+                pass
+        return await body.send(request)
+
+    def _rate_headers(self) -> dict[str, str]:
+        return {} if self._rates is None else self._rates.headers(anyio.current_time())
 
     def _reset(self, request: web.BaseRequest) -> web.Response:
         self.counts.broken += 1
-        if request.transport is not None:
-            request.transport.abort()
+        abort(request)
         return web.Response()
 
+
+_BROKEN = {kind for kind in FaultType if kind.paid and not kind.answered}
 
 _REFUSALS = {
     FaultType.RATE_LIMITED: (429, "rate_limit_exceeded", "Rate limit reached"),
@@ -256,26 +311,6 @@ _REFUSALS = {
 
 def _json(body: bytes) -> web.Response:
     return web.Response(body=body, content_type="application/json")
-
-
-async def _stream(
-    request: web.BaseRequest, body: bytes, *, pause: float = 0.0, cut: bool = False
-) -> web.StreamResponse:
-    """Send a body in pieces, or its first half and then nothing more."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.content_length = len(body)
-    await response.prepare(request)
-    if cut:
-        await response.write(body[: len(body) // 2])
-        if request.transport is not None:
-            request.transport.close()
-        return response
-    size = -(-len(body) // _PIECES)
-    for start in range(0, len(body), size):
-        await anyio.sleep(pause)
-        await response.write(body[start : start + size])
-    await response.write_eof()
-    return response
 
 
 def read_log(path: Path | str) -> list[Served]:

@@ -1,0 +1,60 @@
+"""How the writing side stores messages: large ones once, in a row of their own; small ones where they stand."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tfgrpo.journal.codec import REFERENCE, Recent, encode, fold, reference
+from tfgrpo.types import Message
+
+#: A message with fewer bytes is stored inline: a row of its own costs more than the repetition.
+_WORTH_A_ROW = 250
+
+#: How many stored messages are remembered, twice this at most: some 30 MB when it is full.
+_REMEMBERED = 50_000
+
+
+class Contents:
+    """Gives messages their rows in `blobs`.
+
+    What was not seen for a long time, or was stored by an earlier engine, is stored again: that costs space
+    once, where looking it up in the file would cost time in every call.
+
+    Args:
+        last_row: the number of the last row of `blobs`.
+    """
+
+    def __init__(self, last_row: int) -> None:
+        self._last_row = last_row
+        self._rows: Recent[str, Message] = Recent(_REMEMBERED)
+        self._new: list[tuple[int, bytes]] = []
+
+    def store(self, value: msgspec.Struct) -> tuple[bytes, list[tuple[int, bytes]] | None]:
+        """A value as it is stored, and the rows of `blobs` that have to be written with it.
+
+        The caller has made the value's digest before, which found out whether it has an encoding: a row that
+        was given to a message has to be written.
+        """
+        body = fold(value, self._stand_in)
+        if not self._new:
+            return body, None
+        new, self._new = self._new, []
+        return body, new
+
+    def _stand_in(self, message: Message) -> Message:
+        # The quick half of the question: text is at least as long in bytes as in characters.
+        small = len(message.content) < _WORTH_A_ROW
+        if small and not message.tool_calls and message.role != REFERENCE and message.content.isascii():
+            return message
+        key = reference(message).content
+        known = self._rows.get(key)
+        if known is not None:
+            return known
+        data = encode(message)
+        if len(data) < _WORTH_A_ROW and message.role != REFERENCE:
+            return message
+        self._last_row += 1
+        self._new.append((self._last_row, data))
+        known = Message(REFERENCE, str(self._last_row))
+        self._rows.put(key, known)
+        return known

@@ -1,0 +1,155 @@
+"""Flipped bits and cut files: noticed or harmless, never a foreign exception, and what is sound is recovered."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tfgrpo.errors import JournalError
+from tfgrpo.journal import CallStatus, Journal, JournalReader, salvage
+from tfgrpo.types import (
+    Choice,
+    Fault,
+    FaultKind,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Role,
+    Trajectory,
+    Usage,
+)
+
+SHARED = Message("system", "s" * 500)
+
+
+def text(n: int) -> str:
+    """Text that hardly compresses; some of it is larger than a page."""
+    return random.Random(n).randbytes(3_000 if n % 5 == 0 else 60).hex()
+
+
+async def build(path: Path) -> None:
+    async with Journal.create(path, {"seed": 1}) as journal:
+        for n in range(24):
+            request = ModelRequest((SHARED, Message("user", text(n))), seed=n)
+            await journal.intend(f"k{n}", 0, Role.ROLLOUT, request)
+            if n % 8 == 7:
+                fault = Fault(FaultKind.MODEL, "ServerError", text(n + 100)[:200])
+                await journal.fail(f"k{n}", 0, fault, maybe_paid=True, usage=Usage(1, n))
+            elif n % 8 != 6:
+                await journal.complete(f"k{n}", 0, ModelReply((Choice(text(n + 200)),), Usage(1, 10, 0, n)))
+            await journal.record("t", f"r{n}", Trajectory((SHARED, Message("assistant", text(n)))))
+
+
+def content(path: Path) -> dict[Any, Any]:
+    """Everything that a journal says, by both sides."""
+    found: dict[Any, Any] = {}
+    journal = Journal.open(path)
+    try:
+        reader = journal.reader
+        found["header"] = journal.header
+        for call in reader.calls():
+            found["call", call.key] = (
+                call.state,
+                call.usage,
+                call.fault,
+                reader.request(call.key, call.attempt),
+                reader.reply(call.key, call.attempt),
+                last.reply if (last := journal.last(call.key)) else None,
+            )
+        found["sums"] = reader.usage_by_role(), reader.faults_by_kind(), reader.open_intents()
+        found |= {("record", key): value for key, value in journal.records("t", Trajectory).items()}
+    finally:
+        journal.close()
+    with JournalReader(path) as reader:
+        assert reader.records("t", Trajectory).keys() == {key[1] for key in found if key[0] == "record"}
+    return found
+
+
+def examine(good: Path, damage: Callable[[random.Random, bytearray], None], cases: range) -> dict[str, int]:
+    """Damage copies of a journal and read them; counts what was noticed and what could be recovered."""
+    whole, clean = content(good), good.read_bytes()
+    rows = len(whole)
+    seen = {"noticed": 0, "harmless": 0, "recovered": 0, "possible": 0}
+    path, target = good.with_name("bad.db"), good.with_name("rebuilt.db")
+    for case in cases:
+        data = bytearray(clean)
+        damage(random.Random(case), data)
+        for name in ("bad.db-wal", "bad.db-shm", "rebuilt.db"):
+            good.with_name(name).unlink(missing_ok=True)
+        path.write_bytes(data)
+        try:
+            assert content(path) == whole, case
+            seen["harmless"] += 1
+        except JournalError as error:
+            assert "bad.db" in error.message, case
+            seen["noticed"] += 1
+        path.write_bytes(data)
+        seen["possible"] += rows
+        try:
+            report = salvage(path, target)
+        except JournalError:
+            continue
+        saved = content(target)
+        for key, value in saved.items():
+            if key[0] == "record":
+                assert value == whole[key], case
+            elif key[0] == "call":
+                # An outcome may be lost, and then its call is open; nothing is ever wrong.
+                original = whole[key]
+                assert value[3] == original[3], case
+                assert value == original or (value[0], value[4]) == (CallStatus.OPEN, None), case
+        lost = [key for key in whole if key != "sums" and saved.get(key) != whole[key]]
+        assert bool(lost) <= bool(report.lost), case
+        seen["recovered"] += rows - len(lost)
+    return seen
+
+
+def flip(draw: random.Random, data: bytearray) -> None:
+    # Half of the places are in the first pages: the header, the tables' roots, the small rows.
+    place = draw.randrange(len(data) if draw.random() < 0.5 else 30_000)
+    data[place] ^= 1 << draw.randrange(8)
+
+
+def cut(draw: random.Random, data: bytearray) -> None:
+    del data[draw.randrange(len(data)) :]
+
+
+def spoil(draw: random.Random, data: bytearray) -> None:
+    """A sector of garbage."""
+    start = draw.randrange(len(data) // 512) * 512
+    data[start : start + 512] = draw.randbytes(512)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("damage") / "good.db"
+    anyio.run(build, path)
+    return path
+
+
+def check(good: Path, flips: range, cuts: range, sectors: range) -> None:
+    seen = examine(good, flip, flips)
+    assert seen["noticed"] > seen["harmless"] / 4  # much of the file holds nothing
+    # A flip spoils one row, and what refers to it; nothing else may be lost.
+    assert seen["recovered"] > 0.97 * seen["possible"]
+    seen = examine(good, cut, cuts)
+    assert seen["noticed"] > seen["harmless"]
+    assert seen["recovered"] > 0.2 * seen["possible"]
+    seen = examine(good, spoil, sectors)
+    assert seen["noticed"] > seen["harmless"]
+    assert seen["recovered"] > 0.8 * seen["possible"]
+
+
+def test_damage_is_noticed_and_the_rest_recovered(good: Path) -> None:
+    check(good, range(900), range(50), range(50))
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(6_000)
+def test_damage_is_noticed_and_the_rest_recovered_in_full(good: Path) -> None:
+    check(good, range(10_000, 100_000), range(10_000, 15_000), range(10_000, 15_000))

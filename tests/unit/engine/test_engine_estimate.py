@@ -1,0 +1,242 @@
+"""The estimate against real small runs on the loopback server, and its own laws."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.world import make_config
+
+import tfgrpo
+from tfgrpo.config import Config
+from tfgrpo.distill import Prompts
+from tfgrpo.engine.dataset import load_dataset
+from tfgrpo.engine.estimate import Estimate, Line, estimate, message_count, rollout_size
+from tfgrpo.engine.guesses import Guesses, Range, flat, guessed, measured, phase_of
+from tfgrpo.engine.practice import practice_tasks
+from tfgrpo.errors import ConfigError
+from tfgrpo.journal import CallStatus, JournalReader
+from tfgrpo.testing import LoopbackServer, seeded
+from tfgrpo.testing.scripts import practice_script, prompt_tokens
+from tfgrpo.types import Message, ModelRequest, Usage
+
+ADDED = {"practice__propose": "add", "practice__consolidate": "none"}
+GAIN = {"practice__select": "gain", "practice__gate_tasks": 10, "practice__candidates": 2, **ADDED}
+PRICE = {"model__price": {"input": 2.0, "cached_input": 0.5, "output": 8.0}}
+
+
+def small(folder: Path, **overrides: Any) -> Config:
+    sizes = {"practice__batch_size": 12, "practice__group_size": 5, "agent__max_tokens": 2}
+    return make_config(folder, practice=24, held_out=20, **(sizes | overrides))
+
+
+def estimated(config: Config, guesses: Guesses | None = None) -> Estimate:
+    """Counted as the loopback server counts: in words."""
+    assert config.data.practice is not None
+    tasks = practice_tasks(config, load_dataset(config.data.practice, key="data.practice").tasks)
+    held_out = load_dataset(config.data.held_out, key="data.held_out").tasks
+    return estimate(config, tasks, held_out, Prompts(), guesses=guesses, count=prompt_tokens)
+
+
+def spent(run: Path) -> tuple[Counter[str], Usage]:
+    calls: Counter[str] = Counter()
+    with JournalReader(run / "journal.db") as reader:
+        for call in reader.calls():
+            assert call.state is CallStatus.COMPLETED or call.usage.calls == 0
+            calls[phase_of(call.key) or ""] += call.usage.calls
+        return calls, sum(reader.usage_by_role().values(), Usage())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "supports_n"),
+    [
+        pytest.param({**ADDED, **PRICE}, True, id="as guessed"),
+        pytest.param({**ADDED, "practice__epochs": 2}, False, id="no group requests"),
+        pytest.param({"model__group_requests": "never", **ADDED}, True, id="never"),
+        pytest.param({}, True, id="batch"),
+        pytest.param({"practice__summaries": "always", "practice__consolidate": "strategy"}, True, id="told"),
+        pytest.param(GAIN, True, id="gain"),
+    ],
+)
+async def test_a_real_run_stays_inside_the_range(
+    tmp_path: Path, overrides: dict[str, Any], supports_n: bool
+) -> None:
+    # One answer in five is right, so two groups in three are mixed, as the guess has it; experiences do not help.
+    async with LoopbackServer(practice_script(0.2, 0.0), supports_n=supports_n) as server:
+        config = small(tmp_path, model__base_url=server.base_url, **overrides)
+        before = estimated(config)
+        assert server.counts.requests == 0
+        await tfgrpo.practice(config, run_dir=tmp_path / "run")
+        calls, usage = spent(tmp_path / "run")
+    by_phase = {line.phase: line for line in before.lines}
+    for phase, count in calls.items():
+        assert by_phase[phase].calls.low <= count <= by_phase[phase].calls.high, phase
+    assert before.total.calls.low <= usage.calls <= before.total.calls.high
+    assert before.total.input_tokens.low <= usage.input_tokens <= before.total.input_tokens.high
+    assert usage.output_tokens <= before.total.output_tokens.high
+    if before.total.usd is not None:
+        assert before.total.usd.low <= usage.usd <= before.total.usd.high
+    # With the means of the run in place of the guesses, the likely course is what was spent.
+    after = estimated(config, measured(config, tmp_path / "run")).total
+    assert after.input_tokens.middle == pytest.approx(usage.input_tokens, rel=0.15)
+    assert after.calls.middle == pytest.approx(usage.calls, rel=0.15)
+    assert after.calls.low <= usage.calls <= after.calls.high
+
+
+def as_guessed(request: ModelRequest) -> str:
+    """One answer in five is right; every lesson has the 22 words that the guess gives it."""
+    if request.schema_name != "advantage":
+        return str(practice_script(0.2, 0.0)(request))
+    words = [seeded(request).choice(("north", "east", "south", "west")) for _ in range(21)]
+    return json.dumps({"when": " ".join(words[:14]), "do": f"{' '.join(words[14:])} {request.seed}"})
+
+
+async def test_where_the_guesses_hold_the_input_is_met(tmp_path: Path) -> None:
+    async with LoopbackServer(as_guessed) as server:
+        config = small(tmp_path, model__base_url=server.base_url, **ADDED)
+        total = estimated(config).total
+        await tfgrpo.practice(config, run_dir=tmp_path / "run")
+    _, usage = spent(tmp_path / "run")
+    assert total.input_tokens.middle == pytest.approx(usage.input_tokens, rel=0.15)
+    assert total.calls.middle == pytest.approx(usage.calls, rel=0.15)
+
+
+SHAPES: list[dict[str, Any]] = [
+    {},
+    {"practice__epochs": 3, "practice__library_tokens": 60},
+    {"practice__group_size": 1, "practice__ground_truth": True},
+    {"practice__ground_truth": False, "practice__summaries": "never"},
+    {"practice__summaries": "always", "agent__max_tokens": 3000, "agent__system": "word " * 1200},
+    {**GAIN, "practice__probe_tasks": 0},
+    {**GAIN, "practice__consolidate": "batch"},
+    {"model__structured": "prompt", "agent__response_schema": {"type": "object"}},
+    {"model__group_requests": "always"},
+    {"practice__consolidate": "strategy"},
+]
+
+
+@pytest.mark.parametrize("overrides", SHAPES)
+def test_low_middle_and_high_are_in_order(tmp_path: Path, overrides: dict[str, Any]) -> None:
+    found = estimated(small(tmp_path, limits__requests_per_minute=60, **PRICE, **overrides))
+    for line in (*found.lines, found.total):
+        ranges = [line.calls, line.input_tokens, line.cached_tokens, line.output_tokens]
+        for wanted in [*ranges, *([line.usd] if line.usd is not None else [])]:
+            assert 0 <= wanted.low <= wanted.middle <= wanted.high, (line.phase, wanted)
+        for cached, whole in zip(ends(line.cached_tokens), ends(line.input_tokens), strict=True):
+            assert cached <= whole
+    assert found.total.calls.middle == sum(line.calls.middle for line in found.lines)
+    assert {line.phase for line in found.lines} >= {"baseline", "practice", "learned", "advantage"}
+
+
+def ends(wanted: Range) -> tuple[float, float, float]:
+    return wanted.low, wanted.middle, wanted.high
+
+
+def test_what_is_certain_is_exact(tmp_path: Path) -> None:
+    lines = {line.phase: line for line in estimated(small(tmp_path, evaluation__samples=2)).lines}
+    assert ends(lines["baseline"].calls)[:2] == (20, 20)
+    assert lines["practice"].calls.low == 24
+    single = estimated(small(tmp_path, model__group_requests="never", practice__refills=0))
+    phases = {line.phase: line for line in single.lines}
+    assert ends(phases["practice"].calls) == (24 * 5,) * 3
+    assert phases["baseline"].input_tokens.middle == 20 * 2 * 7  # seven words a question
+
+
+def test_a_long_common_beginning_counts_as_cached(tmp_path: Path) -> None:
+    short = estimated(small(tmp_path, agent__system="word " * 500)).lines[0]
+    long = estimated(small(tmp_path, agent__system="word " * 1100)).lines[0]
+    assert (short.cached_tokens.low, short.cached_tokens.middle) == (0, 0)
+    assert long.cached_tokens.middle == 19 * 1100
+    assert short.cached_tokens.high > 0
+
+
+def test_the_embedded_model_costs_nothing_and_takes_groups_of_four(tmp_path: Path) -> None:
+    config = small(tmp_path, evaluation__samples=6)
+    config = config.model_copy(
+        update={"model": config.model.model_copy(update={"base_url": None, "name": None, "local": "default"})}
+    )
+    found = estimated(config)
+    assert ends(found.lines[0].calls)[:2] == (40, 40)
+    assert found.total.usd == flat(0)
+
+
+def test_time_is_told_by_the_limit_that_binds(tmp_path: Path) -> None:
+    assert estimated(small(tmp_path)).least_seconds is None
+    found = estimated(small(tmp_path, limits__requests_per_minute=60, limits__tokens_per_minute=100))
+    floors = {floor.limit: floor.seconds for floor in found.floors}
+    assert floors["limits.requests_per_minute"].middle == found.total.calls.middle
+    tokens = found.total.input_tokens.middle + found.total.output_tokens.middle
+    assert floors["limits.tokens_per_minute"].middle == pytest.approx(tokens * 0.6)
+    assert found.least_seconds == floors["limits.tokens_per_minute"]
+
+
+def test_limits_hold_for_each_provider(tmp_path: Path) -> None:
+    other = {"base_url": "http://127.0.0.1:8/v1", "name": "other"}
+    found = estimated(small(tmp_path, limits__requests_per_minute=60, model__distiller=other))
+    assert [floor.provider for floor in found.floors] == ["rollout", "distiller"]
+    assert sum(floor.seconds.middle for floor in found.floors) == found.total.calls.middle
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"budget__tokens": 100}, "budget.tokens = 100 cannot be enough"),
+        ({"budget__tokens": 5_000}, "will probably end the run early"),
+        ({"budget__tokens": 50_000}, "is likely to be enough, but not for the high end"),
+        ({"budget__usd": 1.0}, "budget.usd cannot bind"),
+        ({"budget__usd": 0.000001, **PRICE}, "budget.usd = $0.00 cannot be enough"),
+    ],
+)
+def test_the_budget_is_compared(tmp_path: Path, overrides: dict[str, Any], words: str) -> None:
+    (warning,) = estimated(small(tmp_path, **overrides)).warnings
+    assert words in warning
+    assert estimated(small(tmp_path, budget__tokens=10_000_000)).warnings == ()
+
+
+def test_the_guesses_are_told(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice__group_size=3)
+    assert guessed(config).teaching.middle == 0.5
+    text = " ".join(estimated(config).assumptions)
+    for part in ("50% of the groups teach", "agent.max_tokens is not set", "n = group_size", "o200k"):
+        assert part in text
+
+
+def test_a_run_that_is_none_or_empty_is_refused(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    with pytest.raises(ConfigError, match="no run directory"):
+        measured(config, tmp_path)
+
+
+def test_prompts_are_counted_with_their_frames() -> None:
+    count = message_count("gpt-4o")
+    assert count([Message("system", "one two three"), Message("user", "four")]) == 4 + 2 * 4
+
+
+def test_a_call_of_the_rollouts_has_a_size(tmp_path: Path) -> None:
+    found = estimated(small(tmp_path, evaluation__samples=1, practice__group_size=1))
+    tokens_in, tokens_out = rollout_size(found)
+    assert 7 < tokens_in < 200
+    assert tokens_out == 2.0
+
+
+def test_keys_belong_to_phases() -> None:
+    keys = {
+        "practice/0001/t/0000x5": "practice",
+        "gate/0001/old/t/0000x2": "gate",
+        "distill/0001/t/summary/0003": "summarize",
+        "distill/0001/t/advantage/repair/0": "advantage",
+        "distill/0001/t/propose": "propose",
+        "consolidate/0001/3": "consolidate",
+        "doctor": None,
+    }
+    assert {key: phase_of(key) for key in keys} == keys
+
+
+def test_lines_add_up_in_ranges() -> None:
+    assert Range(1, 2, 3) + Range(1, 1, 1) == Range(2, 3, 4)
+    assert Range(1, 2, 3) * 2 == Range(1, 2, 3) * Range(2, 2, 2) == Range(2, 4, 6)
+    assert Range(1.2, 2.5, 3.1).whole() == Range(1, 2, 4)
+    assert Line.__struct_config__.frozen

@@ -1,0 +1,180 @@
+"""Steps that overlap: what they read and what they are applied to is a matter of their numbers, not of timing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.world import make_config, models
+
+import tfgrpo
+from tfgrpo.engine.practice import stored_library
+from tfgrpo.engine.records import StepRecord
+from tfgrpo.engine.step import still_valid
+from tfgrpo.errors import RunStoppedError
+from tfgrpo.events import CallFinished, Event, StepFinished, StepStarted
+from tfgrpo.journal import JournalReader
+from tfgrpo.library import ExperienceLibrary
+from tfgrpo.testing import ScriptedModel, VirtualClock
+from tfgrpo.testing.scripts import practice_script, seeded
+from tfgrpo.types import ModelRequest, Operation, OperationKind, Rollout
+
+SCRIPT = practice_script()
+STEPS: dict[str, Any] = {"practice": 8, "held_out": 2, "practice__epochs": 2, "evaluation__samples": 1}
+
+
+def uneven(request: ModelRequest) -> float:
+    return seeded(request).uniform(1.0, 60.0)
+
+
+def run(
+    folder: Path,
+    model: ScriptedModel,
+    staleness: int,
+    *,
+    clock: VirtualClock | None = None,
+    hooks: list[Any] | None = None,
+    stop: tfgrpo.StopSwitch | None = None,
+    **overrides: Any,
+) -> tfgrpo.Run:
+    folder.mkdir(exist_ok=True)
+    config = make_config(folder, **(STEPS | {"practice__max_staleness": staleness} | overrides))
+
+    async def main() -> tfgrpo.Run:
+        return await tfgrpo.practice(
+            config, models=models(model), run_dir=folder / "run", hooks=hooks or [], stop=stop
+        )
+
+    return (clock or VirtualClock(grace=0.02)).run(main)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 2, 9])
+def test_a_step_rolls_out_with_the_library_of_its_number(tmp_path: Path, staleness: int) -> None:
+    run(tmp_path, ScriptedModel(SCRIPT, uneven), staleness)
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        steps = list(reader.records("step", StepRecord).values())
+        digests = [ExperienceLibrary.empty().digest, *(step.digest for step in steps)]
+        rollouts = reader.records("rollout", Rollout, prefix="practice/")
+        libraries = [ExperienceLibrary.empty(), *(stored_library(reader, step) for step in steps)]
+    assert len(steps) == 4
+    assert len(set(digests)) > 2, "a world in which nothing is learned shows nothing"
+    for key, rollout in rollouts.items():
+        step = int(key.split("/")[1])
+        assert rollout.prior.digest == digests[max(0, step - 1 - staleness)]
+    for before, after, record in zip(libraries, libraries[1:], steps, strict=False):
+        assert set(record.report.added) == before.diff(after).added.keys(), "applied to the newest"
+
+
+def test_steps_start_and_finish_in_order(tmp_path: Path) -> None:
+    events: list[tuple[str, int]] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepStarted | StepFinished):
+            events.append((type(event).__name__, event.step))
+
+    run(tmp_path, ScriptedModel(SCRIPT, uneven), 1, hooks=[listen])
+    for kind in ("StepStarted", "StepFinished"):
+        assert [step for name, step in events if name == kind] == [1, 2, 3, 4]
+    for step in range(1, 5):
+        assert events.index(("StepStarted", step)) < events.index(("StepFinished", step))
+    assert events.index(("StepStarted", 2)) < events.index(("StepFinished", 1))
+    assert events.index(("StepStarted", 3)) > events.index(("StepFinished", 1))
+
+
+def test_running_ahead_saves_wall_time(tmp_path: Path) -> None:
+    """While a step is compared, proposed and consolidated, the rollouts of the next are under way."""
+    walls = []
+    for staleness in (0, 1):
+        clock = VirtualClock(grace=0.05)
+        times: list[float] = []
+
+        def listen(event: Event, clock: VirtualClock = clock, times: list[float] = times) -> None:
+            if isinstance(event, StepStarted | StepFinished):
+                times.append(clock.now)
+
+        folder = tmp_path / str(staleness)
+        run(folder, ScriptedModel(SCRIPT, 10.0), staleness, clock=clock, hooks=[listen], practice__epochs=4)
+        walls.append(times[-1] - times[0])
+    assert walls[1] < 0.7 * walls[0]
+
+
+@pytest.mark.parametrize("after", [3, 7, 10, 14, 18, 23, 28])
+def test_a_run_stopped_between_overlapping_steps_goes_on_to_the_same_end(tmp_path: Path, after: int) -> None:
+    reference = ScriptedModel(SCRIPT, uneven)
+    whole = run(tmp_path / "whole", reference, 1)
+    stop, seen = tfgrpo.StopSwitch(), 0
+
+    def interrupt(event: Event) -> None:
+        nonlocal seen
+        seen += isinstance(event, CallFinished)
+        if seen >= after:
+            stop.stop()
+
+    first, second = ScriptedModel(SCRIPT, uneven), ScriptedModel(SCRIPT, 1.0)
+    with pytest.raises(RunStoppedError):
+        run(tmp_path / "cut", first, 1, hooks=[interrupt], stop=stop)
+
+    async def go_on() -> tfgrpo.Run:
+        return await tfgrpo.resume(tmp_path / "cut" / "run", models=models(second))
+
+    resumed = VirtualClock(grace=0.02).run(go_on)
+    assert resumed.library.digest == whole.library.digest
+    assert resumed.comparison == whole.comparison
+    assert first.served.keys() | second.served.keys() == reference.served.keys()
+
+
+def test_the_gate_compares_with_the_newest_library(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        ScriptedModel(practice_script(base=0.3, gain=0.5), uneven),
+        1,
+        practice__select="gain",
+        practice__candidates=2,
+        practice__gate_tasks=3,
+        practice__epochs=3,
+    )
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        steps = list(reader.records("step", StepRecord).values())
+        gated = reader.records("rollout", Rollout, prefix="gate/")
+    digests = [ExperienceLibrary.empty().digest, *(step.digest for step in steps)]
+    old = {key: rollout for key, rollout in gated.items() if key.split("/")[2] == "old"}
+    assert any(int(key.split("/")[1]) > 2 for key in old)
+    for key, rollout in old.items():
+        assert rollout.prior.digest == digests[int(key.split("/")[1]) - 1]
+
+
+# --- proposals that others overtook -------------------------------------------------------------------------
+
+
+def add(text: str, version: int = 0, source: str = "s") -> Operation:
+    return Operation(OperationKind.ADD, text=text, base_version=version, source=source)
+
+
+def test_proposals_for_what_changed_meanwhile_are_dropped_with_the_reason() -> None:
+    texts = ("When it rains, take an umbrella", "When lost, ask a local", "When late, phone ahead")
+    old = ExperienceLibrary.empty().apply(add(text, source=str(n)) for n, text in enumerate(texts))[0]
+    newest = old.apply(
+        (
+            Operation(OperationKind.DELETE, target="E1", base_version=1, source="a"),
+            Operation(OperationKind.MODIFY, target="E2", text="When lost, look at the map", base_version=1),
+            add("When tired, rest under a tree", version=1, source="c"),
+        )
+    )[0]
+    made = [
+        Operation(OperationKind.MODIFY, target="E1", text="When it pours, stay in", base_version=1),
+        Operation(OperationKind.DELETE, target="E2", base_version=1),
+        Operation(OperationKind.MODIFY, target="E3", text="When late, send word first", base_version=1),
+        add("When tired, rest under a tree", version=1),
+        add("When hungry, look for berries", version=1),
+        Operation(OperationKind.KEEP, target="E2", base_version=1),
+    ]
+    valid, dropped = still_valid(made, newest)
+    assert valid == (made[2], made[4], made[5])
+    assert [drop.operation for drop in dropped] == [made[0], made[1], made[3]]
+    assert "E1 is not in the library" in dropped[0].reason
+    assert "stale" in dropped[1].reason
+    assert "duplicates" in dropped[2].reason
+    # What was proposed for the newest version is judged where it is applied, with all others.
+    fresh = [Operation(OperationKind.DELETE, target="E99", base_version=newest.version)]
+    assert still_valid(fresh, newest) == (tuple(fresh), ())
