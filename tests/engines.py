@@ -377,23 +377,28 @@ def _warm(folder: Path) -> None:
 
     prior = tfgrpo.PromptAssembler(tfgrpo.ExperienceLibrary.empty(), token_budget=100)
     prior.assemble(tfgrpo.Task("warm", "Are the token tables there?"))
+    from tfgrpo.cli.app import main
+
+    for command in (["--version"], ["resume", str(folder / "nothing")]):
+        main(command)  # the first use of a command line costs a tenth of a second
     gc.collect()
     gc.freeze()
 
 
 def _small_run(folder: Path) -> None:
     import anyio
-    from tests.world import make_config, models
+    from tests.world import make_config
 
     import tfgrpo
-    from tfgrpo.testing import ScriptedModel
+    from tfgrpo.testing import LoopbackServer
     from tfgrpo.testing.scripts import tickets
 
     folder.mkdir()
-    config = make_config(folder)
 
     async def main() -> None:
-        await tfgrpo.practice(config, models=models(ScriptedModel(tickets)), run_dir=folder / "run")
+        async with LoopbackServer(tickets) as server:
+            config = make_config(folder, model__base_url=server.base_url)
+            await tfgrpo.practice(config, run_dir=folder / "run")
 
     anyio.run(main, backend_options={"use_uvloop": True})
 

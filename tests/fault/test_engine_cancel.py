@@ -20,6 +20,7 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.engines import server
 from tests.world import make_config, models
 
 import tfgrpo
@@ -149,7 +150,7 @@ class Cancelling:
                 clean(trap, admissions)
             return run
 
-        return trap, model, VirtualClock().run(main)
+        return trap, model, VirtualClock(grace=0.001).run(main)
 
     def directory(self, nth: int | None) -> Path:
         return self.folder / f"run-{nth}"
@@ -164,7 +165,7 @@ class Cancelling:
                 return await tfgrpo.practice(self.config, models=models(model), run_dir=directory)
             return await tfgrpo.resume(directory, models=models(model))
 
-        run = VirtualClock().run(main)
+        run = VirtualClock(grace=0.001).run(main)
         paid_at_most_once(directory, before.served + model.served)
         return run
 
@@ -176,15 +177,20 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("plain_report")
-@pytest.mark.parametrize("how", ["scope", "task"])
 @pytest.mark.parametrize(
-    "every", [pytest.param(13, id="push"), pytest.param(1, id="all", marks=pytest.mark.nightly)]
+    ("how", "step", "every"),
+    [
+        pytest.param("scope", 1, 14, id="scope"),
+        pytest.param("task", 3, 7, id="task"),
+        pytest.param("scope", 1, 1, id="scope-all", marks=pytest.mark.nightly),
+        pytest.param("task", 1, 1, id="task-all", marks=pytest.mark.nightly),
+    ],
 )
 @pytest.mark.timeout(1800)
 def test_cancelled_at_any_await_nothing_leaks_and_nothing_is_lost(
-    quick_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, every: int
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, step: int, every: int
 ) -> None:
-    """All n are cancelled; every `every`-th is resumed as well."""
+    """Cancelled at every `step`-th n; every `every`-th of those is resumed as well."""
     small = Cancelling(quick_path, monkeypatch, how)
     whole = small.run(None)
     assert whole[2] is not None
@@ -195,7 +201,7 @@ def test_cancelled_at_any_await_nothing_leaks_and_nothing_is_lost(
     leaks = []
     try:
         while True:
-            nth += 1
+            nth += step
             trap, model, run = small.run(nth)
             if not trap.sprung:
                 break
@@ -204,7 +210,7 @@ def test_cancelled_at_any_await_nothing_leaks_and_nothing_is_lost(
             if left_open(before):
                 leaks.append(nth)
                 before = descriptors()
-            elif nth % every == 0:
+            elif nth // step % every == 0:
                 again = small.resume(nth, model)
                 assert again.library.digest == whole[2].library.digest
                 assert again.comparison == whole[2].comparison
@@ -215,8 +221,55 @@ def test_cancelled_at_any_await_nothing_leaks_and_nothing_is_lost(
     if how == "task":  # one place is known, the closing of the journal at the end: it has its own test below
         leaks = [n for n in leaks if n < 0.9 * nth]
     assert leaks == []
-    assert met > 100
-    assert resumed > met // every // 2
+    assert met > 100 // step
+    assert resumed >= met // every // 2 > 0
+
+
+async def _over_http(config: tfgrpo.Config, directory: Path, trap: Trap) -> bool:
+    """Run with the real client; whether it was cancelled."""
+    with anyio.CancelScope() as scope:
+        trap.set(scope.cancel)
+        await tfgrpo.practice(config, run_dir=directory)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert trap.told == []
+    return scope.cancelled_caught
+
+
+@pytest.mark.usefixtures("plain_report")
+@pytest.mark.parametrize(
+    "every", [pytest.param(9, id="push"), pytest.param(1, id="all", marks=pytest.mark.nightly)]
+)
+@pytest.mark.timeout(1800)
+def test_cancelled_at_any_await_no_connection_stays_open(quick_path: Path, every: int) -> None:
+    """The client's sockets and the journal's files are closed, whatever it was that it waited for."""
+    with server(quick_path / "served.jsonl", "--latency", 0.01) as opened:
+        config = make_config(
+            quick_path,
+            practice=3,
+            held_out=2,
+            evaluation__samples=1,
+            practice__batch_size=2,
+            model__base_url=opened.base_url,
+            limits__concurrency=3,
+        )
+        anyio.run(_over_http, config, quick_path / "whole", Trap(None))
+        gc.collect()
+        before = descriptors()
+        met, nth = 0, 5
+        while True:
+            trap, directory = Trap(nth), quick_path / f"run-{nth}"
+            since = opened.position()
+            met += anyio.run(_over_http, config, directory, trap)
+            if not trap.sprung:
+                break
+            gc.collect()
+            assert not left_open(before), f"after n = {nth}"
+            if (directory / "journal.db").exists():
+                served = Counter(entry.key for entry in opened.served(since, opened.position()))
+                paid_at_most_once(directory, served)
+            shutil.rmtree(directory, ignore_errors=True)
+            nth += every
+        assert met > 150 // every
 
 
 @pytest.mark.xfail(reason="a shield of anyio does not hold off the cancellation of a task", strict=True)
@@ -261,7 +314,7 @@ class Hanging(ScriptedModel):
 
 def stopped_at(folder: Path, config: tfgrpo.Config, nth: int) -> tuple[Trap, Hanging, float, bool]:
     """Ask for a stop before the n-th callback: the trap, the model, how long the end took, whether it was a stop."""
-    trap, stop, clock = Trap(nth), tfgrpo.StopSwitch(), VirtualClock()
+    trap, stop, clock = Trap(nth), tfgrpo.StopSwitch(), VirtualClock(grace=0.001)
     model, asked = Hanging(stop), [0.0]
 
     def ask() -> None:

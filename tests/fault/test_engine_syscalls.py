@@ -209,7 +209,7 @@ REFUSALS = [
     pytest.param(Call.WRITE, errno.EIO, id="write"),
     pytest.param(Call.SYNC, errno.EIO, id="sync"),
 ]
-FINE = [pytest.param(7, id="push"), pytest.param(None, id="all", marks=pytest.mark.nightly)]
+FINE = [pytest.param(5, id="push"), pytest.param(None, id="all", marks=pytest.mark.nightly)]
 
 
 @needs_shim
