@@ -47,6 +47,9 @@ _LOOK, _STEP_ASIDE = 0.02, 0.002
 #: as for one, and no caller notices.
 _CROWD, _LINGER = 32, 0.005
 
+#: Callers that one turn of the event loop tells.
+_AT_ONCE = 64
+
 #: Bytes of disk that the outcome of a call in flight is expected to need at least.
 _OUTCOME = 8 << 10
 
@@ -239,7 +242,10 @@ class Writer:
                 self._on_trouble(stalled)
 
     def _acknowledge(self, batch: list[Job], error: JournalError | None) -> None:
-        for job in batch:
+        if len(batch) > _AT_ONCE:
+            # Each of them goes on with its work: the loop has to look at the network in between.
+            asyncio.get_running_loop().call_soon(self._acknowledge, batch[_AT_ONCE:], error)
+        for job in batch[:_AT_ONCE]:
             if error is None and job.settle is not None:
                 job.settle()
             if not job.done.done():

@@ -129,12 +129,17 @@ impl Admission {
         ticket
     }
 
-    /// Grants what may go now.
-    pub fn poll(&mut self, now: f64) -> Poll {
+    /// Grants what may go now, at most so many: an event loop that starts thousands at once looks at nothing else
+    /// for a second. If more may go, `next_wake` is now.
+    pub fn poll(&mut self, now: f64, most: usize) -> Poll {
         self.advance(now);
         let mut poll = Poll::default();
         while let Some((ticket, demand)) = self.queue.head() {
             if self.is_full() {
+                break;
+            }
+            if poll.granted.len() >= most {
+                poll.next_wake = Some(self.now);
                 break;
             }
             let (ready_at, binding) = self.ready_at(demand);
