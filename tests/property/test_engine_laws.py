@@ -26,7 +26,11 @@ from tfgrpo.testing.scripts import practice_script
 from tfgrpo.types import Ending, ModelRequest, Role, Rollout, Task
 
 SCRIPT = practice_script()
-RUNS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RUNS = settings(
+    max_examples=max(12, settings().max_examples // 10),  # whole runs: fewer of them, more at night
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def practise(folder: Path, model: ScriptedModel, **overrides: Any) -> tfgrpo.Run:
