@@ -10,7 +10,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import anyio
 
@@ -46,6 +46,14 @@ DRAIN = 30.0
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 30.0
 
 _RUNS = itertools.count()
+
+
+class _Watch(NamedTuple):
+    """Who wants to know of the attempts of a call: see `Calls.complete`."""
+
+    launched: Callable[[], None] | None
+    first_token: Callable[[], None] | None
+    abandoned: Callable[[], ModelError | None] | None
 
 
 class Calls:
@@ -135,6 +143,7 @@ class Calls:
         on_launch: Callable[[], None] | None = None,
         on_first_token: Callable[[], None] | None = None,
         on_limited: Callable[[], None] | None = None,
+        abandoned: Callable[[], ModelError | None] | None = None,
     ) -> ModelReply:
         """Answer a logical call from the journal, or make it, with retries, and journal it.
 
@@ -147,6 +156,7 @@ class Calls:
             on_launch: called each time an attempt is really sent.
             on_first_token: called when the first piece of the answer, or a replayed reply, is there.
             on_limited: called each time an attempt was refused by a rate limit.
+            abandoned: why a cancelled call is given up while the run goes on; None or nobody to ask: it is not.
 
         Raises:
             ModelError: all attempts failed, or the failure is of a kind that no attempt can mend.
@@ -155,8 +165,8 @@ class Calls:
             JournalMismatchError: the journal holds another request under this key.
             JournalError: nothing can be made durable.
 
-        Cancellation: a waiting call leaves the queue. A call in flight is aborted; its intent stays open in
-        the journal and is counted as possibly paid.
+        Cancellation: a waiting call leaves the queue. A call in flight is aborted and charged as possibly paid; its
+            intent stays open in the journal, unless `abandoned` says why it failed.
         """
         last: CallState | None = self._journal.last(key)
         if last is not None:
@@ -169,6 +179,7 @@ class Calls:
                 if on_first_token is not None:
                     on_first_token()
                 return last.reply
+        watch = _Watch(on_launch, on_first_token, abandoned)
         upstream = self._upstreams[role]
         attempt = 0 if last is None else last.attempt + 1
         failures = 0
@@ -176,9 +187,7 @@ class Calls:
         while True:
             trying = upstream.breaker.is_open and await self._unless_halted(upstream.breaker.wait)
             try:
-                return await self._attempt(
-                    key, attempt, role, request, priority, stream, on_launch, on_first_token
-                )
+                return await self._attempt(key, attempt, role, request, priority, stream, watch)
             except ModelError as error:
                 now = anyio.current_time()
                 outage = upstream.breaker.is_open
@@ -220,8 +229,7 @@ class Calls:
         request: ModelRequest,
         priority: int,
         stream: bool,
-        on_launch: Callable[[], None] | None,
-        on_first_token: Callable[[], None] | None,
+        watch: _Watch,
     ) -> ModelReply:
         """One attempt: slot, budget, intent, exchange, outcome."""
         if self._halted is not None:
@@ -236,7 +244,7 @@ class Calls:
             input_tokens=expected.input_tokens,
             output_tokens=expected.output_tokens,
         )
-        lease.on_sent, lease.on_first_token = on_launch, on_first_token
+        lease.on_sent, lease.on_first_token = watch.launched, watch.first_token
         if not lease.enter():
             await self._unless_halted(lease.wait)
         upstream.entered()
@@ -256,6 +264,12 @@ class Calls:
                     spent = expected if error.maybe_paid else Usage()
                     fault = fault_of(error, FaultKind.MODEL)
                     await self._journal.fail(key, attempt, fault, maybe_paid=error.maybe_paid, usage=spent)
+                    raise
+                except anyio.get_cancelled_exc_class():
+                    if watch.abandoned is not None and (given_up := watch.abandoned()) is not None:
+                        fault = fault_of(given_up, FaultKind.MODEL)
+                        with anyio.CancelScope(shield=True):
+                            await self._journal.fail(key, attempt, fault, maybe_paid=True, usage=spent)
                     raise
                 # The provider's place must not wait for our disk.
                 lease.done((reply.usage.input_tokens, reply.usage.output_tokens))

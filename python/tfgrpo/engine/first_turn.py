@@ -140,6 +140,7 @@ class FirstTurn:
                 on_launch=launched,
                 on_first_token=places.first_token,
                 on_limited=limited,
+                abandoned=lambda: next((d.error for d in self._deadlines[key] if d.error is not None), None),
             )
             places.first_token()  # a model that does not tell its first token has told it now
         self._cache.reported(reply.usage)

@@ -210,6 +210,7 @@ def _asking(
             priority=Priority.FINISH,
             on_launch=deadline.start,
             on_limited=deadline.pause,
+            abandoned=lambda: deadline.error,
         )
         return reply.choices[0]
 
