@@ -38,6 +38,7 @@ const RESPITE: f64 = 15.0;
 #[derive(Debug)]
 struct Lease {
     demand: Demand,
+    granted: f64,
     /// The marks of its sending, by kind.
     sent: Option<[Mark; 4]>,
     /// How many accepted calls had been sent before it.
@@ -229,7 +230,7 @@ impl Admission {
             for (kind, pending) in Kind::ALL.into_iter().zip(&mut self.pending) {
                 *pending -= lease.demand.of(kind);
             }
-            self.give_back();
+            self.give_back(lease.granted);
         }
         let used = match outcome {
             Outcome::Done(used) => used.unwrap_or(lease.demand),
@@ -238,7 +239,7 @@ impl Admission {
         };
         for kind in [Kind::Tokens, Kind::InputTokens, Kind::OutputTokens] {
             if let Some(Some(bucket)) = self.buckets.get_mut(kind as usize) {
-                bucket.settle(lease.demand.of(kind), used.of(kind));
+                bucket.settle(lease.demand.of(kind), used.of(kind), lease.granted);
             }
         }
         match outcome {
@@ -325,16 +326,19 @@ impl Admission {
         }
         self.unsent += 1;
         let episode = self.episode;
-        self.leases.insert(ticket, Lease { demand, sent: None, accepted: 0.0, episode, explained: false });
+        self.leases.insert(
+            ticket,
+            Lease { demand, granted: self.now, sent: None, accepted: 0.0, episode, explained: false },
+        );
     }
 
     /// A call that never left was no request.
-    fn give_back(&mut self) {
+    fn give_back(&mut self, then: f64) {
         if let [Some(requests), ..] = &mut self.buckets {
-            requests.settle(1.0, 0.0);
+            requests.settle(1.0, 0.0, then);
         }
         if let Some(ramp) = &mut self.ramp {
-            ramp.give_back();
+            ramp.give_back(then);
         }
         if let Some(hidden) = &mut self.hidden {
             hidden.give_back(self.now);
