@@ -15,8 +15,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-
 from tests.fault.journal_vfs import Event, RecordingVFS, io_error
+
 from tfgrpo.errors import JournalError
 from tfgrpo.journal import CallStatus, Journal
 from tfgrpo.journal.disk import Disk
@@ -219,9 +219,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, cases: i
     assert failed >= runs // 2
 
 
-def test_nothing_acknowledged_is_lost_by_a_power_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_acknowledged_is_lost_by_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examine(tmp_path, monkeypatch, 12, 42)
 
 
