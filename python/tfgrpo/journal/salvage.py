@@ -8,7 +8,6 @@ whether it is one, of which table, and sound. Rows never change, so any copy of 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ from tfgrpo.journal.rows import (
     Record,
     Table,
     Unpacker,
+    check_sum,
     decode_head,
     encode_head,
     seal,
@@ -226,7 +226,7 @@ def _row_at(image: bytes, place: int, pages: dict[int, bytes]) -> Iterator[tuple
         return
     payload = _payload(image, place, size, pages)[header:]
     for table in Table:
-        if payload[-4:] == zlib.crc32(payload[:-4], row * 4 + table).to_bytes(4, "little"):
+        if payload[-4:] == check_sum(table, row, payload[:-4]):
             yield table, row, payload
 
 
