@@ -1,6 +1,7 @@
-"""Durable records a second: 256 writers, 10 KB each, `synchronous=FULL`, group commit; medians of five rounds.
+"""The journal's speed: durable records and calls a second, the processor time of a call, and opening.
 
-The floor beside it: one plain `fdatasync` of the same bytes after another, which is what a commit per record costs.
+`python -m bench.journal_writes`: 256 writers, `synchronous=FULL`, group commit; medians of five rounds. The floor
+beside it: one plain `fdatasync` of the same bytes after another, which is what a commit per record costs.
 """
 
 from __future__ import annotations
@@ -9,49 +10,92 @@ import os
 import platform
 import random
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
 from tfgrpo.journal import Journal, JournalReader
-from tfgrpo.types import Message, Trajectory
+from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Role, Trajectory, Usage
 
-RECORDS, WRITERS, ROUNDS = 4_000, 256, 5
+T = TypeVar("T")
+
+RECORDS, CALLS, OPENED, WRITERS, ROUNDS = 4_000, 10_000, 200_000, 256, 5
 FLOOR_RECORDS = 200
 
+WORDS = [f"{random.Random(number).getrandbits(40):x}" for number in range(5_000)]
 
-def trajectory(number: int, words: list[str]) -> Trajectory:
+
+def trajectory(number: int) -> Trajectory:
     draw = random.Random(number)
-    text = f"{number} " + " ".join(draw.choices(words, k=900))
+    text = f"{number} " + " ".join(draw.choices(WORDS, k=900))
     return Trajectory((Message("system", "S" * 2000), Message("assistant", text)))
 
 
-async def write(folder: Path, values: list[Trajectory]) -> tuple[float, float, int]:
-    path = folder / "journal.db"
-    queue = iter(enumerate(values))
+def call(number: int) -> tuple[str, ModelRequest, ModelReply]:
+    """A system message of 2 KB that all share, a short question that eight share, a reply of 400 characters."""
+    draw = random.Random(number // 8)
+    question = Message("user", f"Question {number // 8}: " + " ".join(draw.choices(WORDS, k=6)))
+    request = ModelRequest((SYSTEM, question), temperature=0.7, max_tokens=512, seed=number)
+    reply = " ".join(random.Random(number).choices(WORDS, k=35))
+    key = f"practice/{number // 1000:04}/t{number // 8 % 125:03}/{number % 8}x1"
+    return key, request, ModelReply((Choice(reply),), Usage(1, 700, 600, 90, 0.001), "some-model-name")
+
+
+SYSTEM = Message("system", " ".join(random.Random(0).choices(WORDS, k=220))[:2000])
+
+
+async def share(values: Iterable[T], work: Callable[[T], Awaitable[None]]) -> tuple[float, float, float]:
+    """Let the writers work off the values; seconds by the clock, of both threads, and of the loop's thread."""
+    queue = iter(values)
+
+    async def writer() -> None:
+        for value in queue:
+            await work(value)
+
+    before = time.perf_counter(), time.process_time(), time.thread_time()
+    async with anyio.create_task_group() as group:
+        for _ in range(WRITERS):
+            group.start_soon(writer)
+    after = time.perf_counter(), time.process_time(), time.thread_time()
+    return after[0] - before[0], after[1] - before[1], after[2] - before[2]
+
+
+async def write_records(path: Path, values: list[Trajectory]) -> tuple[float, float, float, int]:
     async with Journal.create(path, {}) as journal:
 
-        async def writer() -> None:
-            for number, value in queue:
-                await journal.record("rollout", f"k/{number:06}", value)
+        async def work(item: tuple[int, Trajectory]) -> None:
+            await journal.record("rollout", f"k/{item[0]:06}", item[1])
 
-        wall, cpu = time.perf_counter(), time.process_time()
-        async with anyio.create_task_group() as group:
-            for _ in range(WRITERS):
-                group.start_soon(writer)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        spent = await share(enumerate(values), work)
         commits = journal.commits
     with JournalReader(path) as reader:
-        found = len(reader.records("rollout", Trajectory))
-    if found != len(values):
-        raise SystemExit(f"wrong engine: {found} records of {len(values)}")
-    return wall, cpu, commits
+        if list(reader.records("rollout", Trajectory).values()) != values:
+            raise SystemExit("wrong engine: other records")
+    return *spent, commits
 
 
-def floor(folder: Path, values: list[Trajectory]) -> float:
-    with (folder / "floor").open("wb") as file:
+async def write_calls(path: Path, calls: list[tuple[str, ModelRequest, ModelReply]]) -> tuple[float, ...]:
+    async with Journal.create(path, {}) as journal:
+
+        async def work(item: tuple[str, ModelRequest, ModelReply]) -> None:
+            await journal.intend(item[0], 0, Role.ROLLOUT, item[1])
+            await journal.complete(item[0], 0, item[2])
+
+        spent = await share(calls, work)
+    with JournalReader(path) as reader:
+        for key, request, reply in calls[:: len(calls) // 100]:
+            if (reader.request(key, 0), reader.reply(key, 0)) != (request, reply):
+                raise SystemExit(f"wrong engine: another call {key}")
+    return spent
+
+
+def floor(path: Path, values: list[Trajectory]) -> float:
+    with path.open("wb") as file:
         start = time.perf_counter()
         for value in values[:FLOOR_RECORDS]:
             file.write(value.messages[1].content.encode())
@@ -60,28 +104,65 @@ def floor(folder: Path, values: list[Trajectory]) -> float:
         return (time.perf_counter() - start) / FLOOR_RECORDS
 
 
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_large(folder: Path) -> None:
+    """Open a journal of many calls, three times."""
+    path = folder / "large.db"
+    numbers = range(OPENED)
+    anyio.run(write_calls, path, [call(number) for number in numbers])
+    for _ in range(3):
+        memory, wall, cpu = resident(), time.perf_counter(), time.process_time()
+        journal = Journal.open(path)
+        spent = journal.reader.usage_by_role()
+        wall, cpu, memory = time.perf_counter() - wall, time.process_time() - cpu, resident() - memory
+        start, keys = time.perf_counter(), [call(number)[:2] for number in numbers[::200]]
+        start = time.perf_counter()
+        for key, request in keys:
+            if journal.last(key, request) is None:
+                raise SystemExit(f"wrong engine: no call {key}")
+        each = (time.perf_counter() - start) / len(keys) * 1e6
+        journal.close()
+        if sum(usage.calls for usage in spent.values()) != OPENED:
+            raise SystemExit("wrong engine: calls are missing")
+        print(
+            f"open {OPENED:,} calls ({path.stat().st_size / 1e6:.0f} MB): {wall:.2f} s, processor {cpu:.2f} s, "
+            f"{memory / 1e6:.0f} MB of memory; then `last` {each:.0f} µs"
+        )
+
+
+def show(name: str, numbers: list[float], unit: str) -> None:
+    low, middle, high = min(numbers), statistics.median(numbers), max(numbers)
+    print(f"{name:24} min {low:8,.1f}  median {middle:8,.1f}  max {high:8,.1f}  {unit}")
+
+
 def main() -> None:
-    words = [f"{random.Random(number).getrandbits(40):x}" for number in range(5_000)]
-    values = [trajectory(number, words) for number in range(RECORDS)]
-    rates, cpus, commits, floors = [], [], [], []
+    values = [trajectory(number) for number in range(RECORDS)]
+    calls = [call(number) for number in range(CALLS)]
+    floors: list[float] = []
+    records: list[tuple[float, ...]] = []
+    pairs: list[tuple[float, ...]] = []
+    options = {"use_uvloop": True}
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory(dir=".") as name:
             folder = Path(name)
-            floors.append(1 / floor(folder, values))
-            wall, cpu, count = anyio.run(write, folder, values, backend_options={"use_uvloop": True})
-            rates.append(RECORDS / wall)
-            cpus.append(cpu / RECORDS * 1e6)
-            commits.append(count)
+            floors.append(1 / floor(folder / "floor", values))
+            records.append(anyio.run(write_records, folder / "r.db", values, backend_options=options))
+            pairs.append(anyio.run(write_calls, folder / "c.db", calls, backend_options=options))
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print(f"records of {len(values[0].messages[1].content):,} characters, {WRITERS} writers, {ROUNDS} rounds")
-    for name, numbers, unit in (
-        ("journal, group commit", rates, "records/s"),
-        ("one fdatasync a record", floors, "records/s"),
-        ("processor", cpus, "µs a record"),
-        ("commits", commits, f"for {RECORDS:,} records"),
-    ):
-        low, middle, high = min(numbers), statistics.median(numbers), max(numbers)
-        print(f"{name:24} min {low:8,.0f}  median {middle:8,.0f}  max {high:8,.0f}  {unit}")
+    show("records, group commit", [RECORDS / row[0] for row in records], "records/s")
+    show("one fdatasync a record", floors, "records/s")
+    show("processor", [row[1] / RECORDS * 1e6 for row in records], "µs a record")
+    show("commits", [row[3] for row in records], f"for {RECORDS:,} records")
+    show("intend + complete", [CALLS / row[0] for row in pairs], "pairs/s")
+    show("processor", [row[1] / CALLS * 1e6 for row in pairs], "µs a pair, both threads")
+    show("of it the loop's thread", [row[2] / CALLS * 1e6 for row in pairs], "µs a pair")
+    if "--open" in sys.argv:
+        with tempfile.TemporaryDirectory(dir=".") as name:
+            open_large(Path(name))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 
@@ -80,18 +80,18 @@ class _File(apsw.VFSFile):
 
 def io_error(kind: str) -> Exception:
     """What SQLite makes of a refused write, truncation or sync."""
-    error = apsw.IOError(f"injected: {kind}")
+    error: Any = apsw.IOError(f"injected: {kind}")
     codes = {
         "write": apsw.SQLITE_IOERR_WRITE,
         "truncate": apsw.SQLITE_IOERR_TRUNCATE,
         "sync": apsw.SQLITE_IOERR_FSYNC,
     }
     error.extendedresult = codes.get(kind, apsw.SQLITE_IOERR)
-    return error
+    return cast(Exception, error)
 
 
 def full_error() -> Exception:
     """What SQLite makes of a write to a full disk."""
-    error = apsw.FullError("injected: no space left")
+    error: Any = apsw.FullError("injected: no space left")
     error.extendedresult = apsw.SQLITE_FULL
-    return error
+    return cast(Exception, error)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-
 from tests.fault.journal_vfs import RecordingVFS, full_error, io_error
-from tfgrpo.errors import JournalError, JournalFullError
+
+from tfgrpo.errors import JournalError
 from tfgrpo.journal import CallStatus, Journal, JournalReader
 from tfgrpo.journal.disk import Disk, free_bytes
 from tfgrpo.types import (
@@ -51,11 +51,6 @@ except JournalError as error:
     os.write(1, f"error {error.message}\\n".encode())
 """
 
-# What a file layer in Python raises while a connection is closed has no caller to go to.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-#: Several tries at once, and looks at a full disk in quick succession.
-QUICK = {"pauses": (0.0, 0.0, 0.0, 0.0), "full_pause": 0.005}
 
 PLENTY = 1 << 40
 
@@ -65,6 +60,11 @@ REPLY = ModelReply((Choice("a"),), Usage(1, 2, 0, 3))
 
 def big(n: int) -> Trajectory:
     return Trajectory((Message("user", random.Random(n).randbytes(3_000).hex()),))
+
+
+def quick(vfs: RecordingVFS) -> Disk:
+    """Several tries at once, and looks at a full disk in quick succession."""
+    return Disk(files=vfs.files, pauses=(0.0, 0.0, 0.0, 0.0), full_pause=0.005)
 
 
 class Troubles:
@@ -83,7 +83,9 @@ class Troubles:
 class Faults:
     """Fails the calls of one kind from the first to the last number; notes what was acknowledged meanwhile."""
 
-    def __init__(self, vfs: RecordingVFS, kinds: tuple[str, ...], first: int, last: float, full: bool) -> None:
+    def __init__(
+        self, vfs: RecordingVFS, kinds: tuple[str, ...], first: int, last: float, full: bool
+    ) -> None:
         self._vfs, self._kinds, self._first, self._last, self._full = vfs, kinds, first, last, full
         self.calls = self.failed = 0
         vfs.before = self
@@ -165,7 +167,7 @@ def refusals(tmp_path: Path, cases: range) -> None:
         vfs, troubles, acknowledged = RecordingVFS(record=False), Troubles(), Acknowledged()
 
         async def run() -> Faults:
-            journal = Journal.create(path, {}, on_trouble=troubles, _disk=Disk(files=vfs.files, **QUICK))  # noqa: B023
+            journal = Journal.create(path, {}, on_trouble=troubles, _disk=quick(vfs))  # noqa: B023
             try:
                 faults = Faults(vfs, kinds, first, first + lasting - 1, full=False)  # noqa: B023
                 await use(journal, acknowledged, 0)  # noqa: B023
@@ -195,7 +197,7 @@ def full_disks(tmp_path: Path, cases: range) -> None:
         vfs, troubles, acknowledged = RecordingVFS(record=False), Troubles(), Acknowledged()
 
         async def run() -> Faults:
-            disk = Disk(files=vfs.files, **QUICK)  # noqa: B023
+            disk = quick(vfs)  # noqa: B023
             async with Journal.create(path, {}, on_trouble=troubles, _disk=disk) as journal:  # noqa: B023
                 faults = Faults(vfs, ("write",), first, first + lasting - 1, full=True)  # noqa: B023
                 await use(journal, acknowledged, 0)  # noqa: B023
@@ -238,7 +240,7 @@ def test_a_full_disk_is_waited_for_in_full(tmp_path: Path) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a thread makes it true
             await anyio.sleep(0.002)
 
 
@@ -376,7 +378,9 @@ def fill_and_free(folder: Path, reserve: int, seed: int) -> None:
 
             for turn in range(2):
                 told = len(troubles.told)
-                with contextlib.suppress(OSError):  # the log may be folded in just now; then it fills the disk
+                with contextlib.suppress(
+                    OSError
+                ):  # the log may be folded in just now; then it fills the disk
                     ballast.write_bytes(bytes(free_bytes(folder) - draw.randrange(100_000, 900_000)))
                 async with anyio.create_task_group() as group:
                     for n in range(300 * turn, 300 * turn + 300):
@@ -403,9 +407,7 @@ def test_a_real_full_disk_is_waited_for(
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3_000)
-def test_a_real_full_disk_is_waited_for_in_full(
-    small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_real_full_disk_is_waited_for_in_full(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tfgrpo.journal.writer._LOG_BYTES", 300_000)
     for seed in range(100):
         fill_and_free(small_disk, 500_000 * (seed % 2), seed)

@@ -18,7 +18,8 @@ from tfgrpo.journal.contents import Contents
 from tfgrpo.journal.disk import Disk
 from tfgrpo.journal.reader import JournalReader
 from tfgrpo.journal.rows import CallStatus, Intent, Outcome, Record, encode_head
-from tfgrpo.journal.schema import EngineLock, connect, header_rows, write_new
+from tfgrpo.journal.salvage import log_is_cut
+from tfgrpo.journal.schema import EngineLock, connect, guarded, header_rows, write_new
 from tfgrpo.journal.writer import Job, Writer
 from tfgrpo.types import Fault, ModelReply, ModelRequest, Role, Struct, Usage
 
@@ -105,6 +106,9 @@ class Journal:
         self._calls: dict[str, _Call] = {}
         self._records: dict[str, dict[str, tuple[int, bytes]]] = {}
         self._last_row = self._load()
+        with guarded(self._path):
+            if log_is_cut(Path(f"{self._path}-wal"), reader.log_frames(), self._last_row):
+                raise reader.damaged("its write-ahead log is damaged in the middle")
         last_blob = reader.last_blob()
         self._contents = Contents(last_blob)
         self._writer = Writer(
@@ -121,17 +125,19 @@ class Journal:
         calls, totals, row = self._calls, self.reader.totals, 0
         intents: dict[int, _Call] = {}
         for row, head in self.reader.heads(0):
-            totals.add(row, head)
             if type(head) is Intent:
                 call = _Call(row, head.attempt, head.role, head.digest)
                 calls[head.key] = intents[row] = call
+                totals.intents += 1
             elif type(head) is Outcome:
                 ended = intents.pop(head.call, None)
                 if ended is None:
                     raise self.reader.damaged(f"row {row} ends an attempt that is not open")
                 ended.state, ended.end = head.status, row
+                totals.add_outcome(head)
             elif type(head) is Record:
                 self._records.setdefault(head.kind, {})[head.key] = row, head.digest
+        totals.last = row
         return row
 
     @classmethod

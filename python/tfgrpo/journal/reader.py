@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
 import msgspec
 
 from tfgrpo.errors import JournalError
@@ -54,23 +55,19 @@ class Totals:
         self.usage: dict[Role, list[Any]] = {}
         self.faults: dict[str, int] = {}
 
-    def add(self, row: int, head: Head) -> None:
-        """Count one head; they come in the order of their rows."""
-        self.last = row
-        if isinstance(head, Intent):
-            self.intents += 1
-        elif isinstance(head, Outcome):
-            self.outcomes += 1
-            sums = self.usage.get(head.role)
-            if sums is None:
-                sums = self.usage[head.role] = [0, 0, 0, 0, 0.0]
-            sums[0] += head.calls
-            sums[1] += head.input_tokens
-            sums[2] += head.cached_tokens
-            sums[3] += head.output_tokens
-            sums[4] += head.usd
-            if head.fault is not None:
-                self.faults[head.fault.error] = self.faults.get(head.fault.error, 0) + 1
+    def add_outcome(self, head: Outcome) -> None:
+        """Count the end of an attempt."""
+        self.outcomes += 1
+        sums = self.usage.get(head.role)
+        if sums is None:
+            sums = self.usage[head.role] = [0, 0, 0, 0, 0.0]
+        sums[0] += head.calls
+        sums[1] += head.input_tokens
+        sums[2] += head.cached_tokens
+        sums[3] += head.output_tokens
+        sums[4] += head.usd
+        if head.fault is not None:
+            self.faults[head.fault.error] = self.faults.get(head.fault.error, 0) + 1
 
 
 class _Directory:
@@ -212,6 +209,12 @@ class JournalReader:
         """The error for something that does not fit together."""
         return journal_error(ValueError(what), self.path)
 
+    def log_frames(self) -> int:
+        """How many frames of the write-ahead log are valid."""
+        with guarded(self.path):
+            frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+            return max(frames, 0)
+
     def last_blob(self) -> int:
         """The last row of `blobs`, 0 if there is none."""
         with guarded(self.path):
@@ -265,7 +268,11 @@ class JournalReader:
     def _sums(self) -> Totals:
         totals = self.totals
         for row, head in self.heads(totals.last):
-            totals.add(row, head)
+            if isinstance(head, Intent):
+                totals.intents += 1
+            elif isinstance(head, Outcome):
+                totals.add_outcome(head)
+            totals.last = row
         return totals
 
     def _look_up(self) -> _Directory:

@@ -91,9 +91,20 @@ _FRAME = b"\x28\xb5\x2f\xfd"
 _LARGEST = 1_000_000_000
 
 
+# An odd number: different rows start their check sums differently, and far apart, so that a handful of bytes that
+# happen to look like a short row do not look sealed too.
+_SPREAD = 0x9E3779B1
+_LOG_SPREAD = _SPREAD * 4
+
+
+def check_sum(table: Table, row: int, payload: bytes) -> bytes:
+    """What a payload is sealed with: four bytes."""
+    return zlib.crc32(payload, (row * 4 + table) * _SPREAD).to_bytes(4, "little")
+
+
 def seal(table: Table, row: int, payload: bytes) -> bytes:
     """A stored value: the payload and its check sum."""
-    return payload + zlib.crc32(payload, row * 4 + table).to_bytes(4, "little")
+    return payload + check_sum(table, row, payload)
 
 
 def unseal(table: Table, row: int, value: bytes) -> bytes:
@@ -105,7 +116,7 @@ def unseal(table: Table, row: int, value: bytes) -> bytes:
     if type(value) is not bytes:
         raise ValueError(f"row {row} of {table.name.lower()} holds no bytes")
     payload = value[:-4]
-    if zlib.crc32(payload, row * 4 + table) != int.from_bytes(value[-4:], "little") or len(value) < 4:
+    if check_sum(table, row, payload) != value[-4:]:
         raise ValueError(f"row {row} of {table.name.lower()} does not match its check sum")
     return payload
 
@@ -117,7 +128,7 @@ def encode_head(row: int, head: Head) -> bytes:
         ValueError: a text in it has no encoding (a lone surrogate).
     """
     payload = _encode(head)
-    return payload + zlib.crc32(payload, row * 4).to_bytes(4, "little")
+    return payload + zlib.crc32(payload, row * _LOG_SPREAD).to_bytes(4, "little")
 
 
 def decode_head(row: int, value: bytes) -> Any:
@@ -130,7 +141,7 @@ def decode_head(row: int, value: bytes) -> Any:
     if type(value) is not bytes:
         raise ValueError(f"row {row} of log holds no bytes")
     payload = value[:-4]
-    if zlib.crc32(payload, row * 4) != int.from_bytes(value[-4:], "little"):
+    if zlib.crc32(payload, row * _LOG_SPREAD) != int.from_bytes(value[-4:], "little"):
         raise ValueError(f"row {row} of log does not match its check sum")
     return _decode(payload)
 
@@ -151,7 +162,7 @@ class Packer:
         for row, body in rows:
             payload = next(frames).tobytes() if len(body) >= _WORTH_COMPRESSING else body
             add(row)
-            add(payload + crc(payload, row * 4 + table).to_bytes(4, "little"))
+            add(payload + crc(payload, (row * 4 + table) * _SPREAD).to_bytes(4, "little"))
         return packed
 
 

@@ -8,9 +8,9 @@ whether it is one, of which table, and sound. Rows never change, so any copy of 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -24,6 +24,7 @@ from tfgrpo.journal.rows import (
     Record,
     Table,
     Unpacker,
+    check_sum,
     decode_head,
     encode_head,
     seal,
@@ -146,7 +147,53 @@ def _sound_rows(path: Path) -> Iterator[tuple[Table, int, bytes]]:
             yield from _row_at(image, match.start(), newest)
 
 
-def _log_pages(path: Path) -> Iterator[tuple[int, bytes]]:
+def log_is_cut(path: Path, reachable: int, last_row: int) -> bool:
+    """Whether a write-ahead log holds acknowledged transactions that SQLite does not reach.
+
+    SQLite stops at the first frame that does not verify, and takes it for the end of what a crash left. But the
+    writer begins a transaction only when the one before is synced, so a crash leaves at most one unfinished:
+    where two more follow, an acknowledged one is damaged.
+
+    Args:
+        path: the log; it need not exist.
+        reachable: how many frames SQLite accepts.
+        last_row: the last row of `log` that it sees.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    log = path.read_bytes() if path.is_file() else b""
+    sound = _sums(log[:24]) == (log[24:28], log[28:32])
+    # Frames of an earlier use stand behind those of this one, and have other salts.
+    salts = log[16:24] if sound else log[40:48]
+    starts = range(32 + reachable * (PAGE + 24), len(log) - 24, PAGE + 24)
+    frames = [start for start in starts if log[start + 8 : start + 16] == salts]
+    if sum(log[start + 4 : start + 8] != bytes(4) for start in frames) < 2:
+        return False
+    if sound:
+        return True
+    # Without a header, they may be those of an earlier use, which are in the database.
+    pages = _log_pages(path)
+    newest = dict(pages)
+    return any(
+        table is Table.LOG and row > last_row
+        for _, image in pages
+        for match in _ROW.finditer(image)
+        for table, row, _ in _row_at(image, match.start(), newest)
+    )
+
+
+def _sums(header: bytes) -> tuple[bytes, bytes]:
+    """The check sums of a log's header."""
+    order: Literal["little", "big"] = "big" if header[3:4] == b"\x83" else "little"
+    first = second = 0
+    for start in range(0, len(header) - 7, 8):
+        first = (first + int.from_bytes(header[start : start + 4], order) + second) & 0xFFFFFFFF
+        second = (second + int.from_bytes(header[start + 4 : start + 8], order) + first) & 0xFFFFFFFF
+    return first.to_bytes(4), second.to_bytes(4)
+
+
+def _log_pages(path: Path) -> list[tuple[int, bytes]]:
     """The pages in a write-ahead log: 32 bytes, then frames of 24 bytes and a page.
 
     Frames of an earlier use of the file stand behind the last one, and are told by their salts. What stands
@@ -154,9 +201,11 @@ def _log_pages(path: Path) -> Iterator[tuple[int, bytes]]:
     """
     log = path.read_bytes() if path.is_file() else b""
     salts = {log[16:24], log[40:48]}  # of the file and of its first frame: one of them may be damaged
-    for start in range(32, len(log) - 24, PAGE + 24):
-        if log[start + 8 : start + 16] in salts:
-            yield int.from_bytes(log[start : start + 4]), log[start + 24 : start + 24 + PAGE]
+    return [
+        (int.from_bytes(log[start : start + 4]), log[start + 24 : start + 24 + PAGE])
+        for start in range(32, len(log) - 24, PAGE + 24)
+        if log[start + 8 : start + 16] in salts
+    ]
 
 
 def _row_at(image: bytes, place: int, pages: dict[int, bytes]) -> Iterator[tuple[Table, int, bytes]]:
@@ -177,7 +226,7 @@ def _row_at(image: bytes, place: int, pages: dict[int, bytes]) -> Iterator[tuple
         return
     payload = _payload(image, place, size, pages)[header:]
     for table in Table:
-        if payload[-4:] == zlib.crc32(payload[:-4], row * 4 + table).to_bytes(4, "little"):
+        if payload[-4:] == check_sum(table, row, payload[:-4]):
             yield table, row, payload
 
 

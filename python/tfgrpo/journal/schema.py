@@ -157,9 +157,7 @@ def open_connection(path: Path, *, write: bool, files: Files) -> apsw.Connection
         _check_identity(connection, path)
         if write:
             configure_writer(connection)
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
-            if busy:
-                raise apsw.BusyError("a reader keeps the write-ahead log from being folded in")
+            _fold_log_in(connection)
         else:
             # Not opened read-only: such a connection cannot remove the -wal and -shm files it may create.
             connection.pragma("query_only", True)
@@ -167,6 +165,12 @@ def open_connection(path: Path, *, write: bool, files: Files) -> apsw.Connection
         connection.close()
         raise
     return connection
+
+
+def _fold_log_in(connection: apsw.Connection) -> None:
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+    if busy:
+        raise apsw.BusyError("a reader keeps the write-ahead log from being folded in")
 
 
 def configure_writer(connection: apsw.Connection) -> None:
@@ -195,7 +199,7 @@ def close_writer(connection: apsw.Connection, *, sound: bool) -> None:
     with contextlib.suppress(apsw.Error):  # the log itself is on disk
         if sound:
             connection.set_busy_timeout(100)
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            _fold_log_in(connection)
         else:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     with contextlib.suppress(apsw.Error):

@@ -39,9 +39,9 @@ _SIZES = (16, 64, 256)
 #: last page of each table), however small it is.
 _LOG_BYTES, _COMMIT_BYTES = 16 << 20, 16 << 10
 
-#: Seconds between two looks at a writer that has work, and how long (seconds) the loop steps aside for one
-#: that has not moved since the last look.
-_LOOK, _STEP_ASIDE = 0.02, 0.002
+#: Seconds between two looks at a writer that has work; and how long (seconds), and how often in a row, the loop
+#: steps aside for one that has not moved since the last look.
+_LOOK, _STEP_ASIDE, _STEPS = 0.02, 0.0002, 20
 
 #: With so many calls in flight the next ones are awaited for so long (seconds): a commit costs as much for ten calls
 #: as for one, and no caller notices.
@@ -225,7 +225,11 @@ class Writer:
             self._looking = False
             return
         if self._moves == self._moves_seen and self._refusal is None:
-            time.sleep(_STEP_ASIDE)
+            for _ in range(_STEPS):
+                time.sleep(_STEP_ASIDE)
+                if self._moves == self._moves_seen:
+                    break  # it waits for the disk
+                self._moves_seen = self._moves
         self._moves_seen = self._moves
         self._loop.call_later(_LOOK, self._look_at_thread)
 

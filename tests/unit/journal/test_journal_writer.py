@@ -1,0 +1,69 @@
+"""What the writing side remembers and forgets, and how the loop makes room for the thread."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+from tests.fault.journal_vfs import RecordingVFS
+
+from tfgrpo.journal import Journal, JournalReader
+from tfgrpo.journal.codec import Recent
+from tfgrpo.journal.disk import Disk
+from tfgrpo.types import Message, Trajectory, Usage
+
+
+def test_a_bounded_map_forgets_what_is_not_asked_for() -> None:
+    recent: Recent[int, str] = Recent(10)
+    recent.put(0, "kept")
+    for number in range(1, 100):
+        recent.put(number, "passing")
+        assert recent.get(0) == "kept"
+    assert recent.get(1) is None
+    assert sum(recent.get(number) is not None for number in range(100)) <= 20
+    recent.put(200, "heavy", 11)
+    recent.put(201, "heavy", 11)
+    assert recent.get(0) is None
+
+
+async def test_a_forgotten_message_is_stored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tfgrpo.journal.contents._REMEMBERED", 2)
+    path = tmp_path / "journal.db"
+    values = {f"r{n:02}": Trajectory((Message("user", f"{n % 5} " * 300),)) for n in range(20)}
+    async with Journal.create(path, {}) as journal:
+        for key, value in values.items():
+            await journal.record("t", key, value)
+        assert journal.reader.last_blob() > 5
+    with JournalReader(path) as reader:
+        assert reader.records("t", Trajectory) == values
+
+
+async def test_the_loop_steps_aside_for_a_thread_that_does_not_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+    sleep = time.sleep
+    vfs = RecordingVFS(record=False)
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr("tfgrpo.journal.writer.time.sleep", nap)
+    async with Journal.create(tmp_path / "journal.db", {}, _disk=Disk(files=vfs.files)) as journal:
+        vfs.before = lambda kind, name: sleep(0.1) if kind == "sync" else None
+        with anyio.fail_after(10):
+            await journal.record("usage", "slow", Usage(1))
+        assert naps  # it did not move for more than two looks
+        assert sum(naps) < 0.01
+
+
+async def test_a_sound_journal_is_ready_at_once(tmp_path: Path) -> None:
+    told: list[str | None] = []
+    async with Journal.create(tmp_path / "journal.db", {}, on_trouble=told.append) as journal:
+        await journal.ready()
+        await journal.record("usage", "u", Usage(1))
+        await journal.ready()
+    assert told == []
