@@ -40,7 +40,7 @@ class Tally:
     def count(self, answer: Any) -> None:
         """One answer, or the error in its place."""
         if isinstance(answer, BaseException):
-            self.errors[f"{type(answer).__name__}: {answer}"[:200]] += 1
+            self.errors[" ".join(f"{type(answer).__name__}: {answer}".split())[:160]] += 1
             return
         text, tokens = answer
         self.answered += 1
