@@ -139,7 +139,8 @@ class Child:
         """Whatever else an engine can do: a practice step, a resume."""
         start, spent = time.perf_counter(), cpu()
         answer: dict[str, Any] = self.runner.run(self.engine.work(ask))
-        return {"wall": time.perf_counter() - start, "cpu": cpu() - spent, "rss": peak()} | answer
+        spent, whole = cpu() - spent, cpu()
+        return {"wall": time.perf_counter() - start, "cpu": spent, "cpu whole": whole, "rss": peak()} | answer
 
     def close(self, _ask: dict[str, Any]) -> dict[str, Any]:
         self.runner.run(self.engine.close())

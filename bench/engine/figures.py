@@ -109,6 +109,8 @@ def of_resume(told: Mapping[str, Any], counts: Mapping[str, Any], spawned: float
     figures = {
         "start to first request": counts["first"] - spawned,
         "served": float(counts["served"]),
+        # Of the whole process, imports and the way to its end included.
+        "cpu": told["cpu whole"],
         "rss": told["rss"],
     }
     if "known" in told:

@@ -231,6 +231,6 @@ async def first_call(ask: dict[str, Any]) -> dict[str, Any]:
     try:
         known = await opened.call(0)
         answer = await opened.call(int(ask["new"]))
-        return {"known": int(known.text[:8], 16) == 0, "mark": int(answer.text[:8], 16), "held": 0.0}
+        return {"known": int(known.text[:8], 16) == 0, "mark": int(answer.text[:8], 16)}
     finally:
         await opened.close()

@@ -237,7 +237,9 @@ class Bench:
         folder = Path(ask["directory"])
         if (folder / "complete").exists():
             return
-        shutil.rmtree(folder, ignore_errors=True)
+        # Those that other code made, and one that was not finished, are of no use.
+        for other in CACHE.glob(f"resume-{ask['of']}-{ask['calls']}-*"):
+            shutil.rmtree(other)
         folder.mkdir(parents=True)
         process = self.start(definition, name)
         try:
