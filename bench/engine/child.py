@@ -40,7 +40,7 @@ class Tally:
     def count(self, answer: Any) -> None:
         """One answer, or the error in its place."""
         if isinstance(answer, BaseException):
-            self.errors[f"{type(answer).__name__}: {answer}"[:200]] += 1
+            self.errors[" ".join(f"{type(answer).__name__}: {answer}".split())[:160]] += 1
             return
         text, tokens = answer
         self.answered += 1
@@ -139,7 +139,8 @@ class Child:
         """Whatever else an engine can do: a practice step, a resume."""
         start, spent = time.perf_counter(), cpu()
         answer: dict[str, Any] = self.runner.run(self.engine.work(ask))
-        return {"wall": time.perf_counter() - start, "cpu": cpu() - spent, "rss": peak()} | answer
+        spent, whole = cpu() - spent, cpu()
+        return {"wall": time.perf_counter() - start, "cpu": spent, "cpu whole": whole, "rss": peak()} | answer
 
     def close(self, _ask: dict[str, Any]) -> dict[str, Any]:
         self.runner.run(self.engine.close())

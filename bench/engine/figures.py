@@ -104,6 +104,21 @@ def of_practice(
     }
 
 
+def of_resume(told: Mapping[str, Any], counts: Mapping[str, Any], spawned: float) -> dict[str, float]:
+    """The figures of one resume. Clock times of one machine: of the process's start, and of the first request."""
+    figures = {
+        "start to first request": counts["first"] - spawned,
+        "served": float(counts["served"]),
+        # Of the whole process, imports and the way to its end included.
+        "cpu": told["cpu whole"],
+        "rss": told["rss"],
+    }
+    if "known" in told:
+        # The call that the journal holds came from there, and the new one from the server.
+        figures["right"] = float(told["known"] and told["mark"] == counts["marks"])
+    return figures
+
+
 def share(part: float, whole: float) -> float:
     """`part` of `whole`; of nothing it is 0."""
     return part / whole if whole else 0.0

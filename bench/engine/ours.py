@@ -237,7 +237,6 @@ async def first_call(ask: dict[str, Any]) -> dict[str, Any]:
     try:
         known = await opened.call(0)
         answer = await opened.call(int(ask["new"]))
-        held = opened.journal.reader.usage_by_role()[Role.ROLLOUT].calls
-        return {"known": int(known.text[:8], 16) == 0, "mark": int(answer.text[:8], 16), "held": held}
+        return {"known": int(known.text[:8], 16) == 0, "mark": int(answer.text[:8], 16)}
     finally:
         await opened.close()

@@ -21,14 +21,18 @@ from typing import Any
 from bench.core.runner import machine
 from bench.engine import lessons
 from bench.engine.definition import Definition, read_all
-from bench.engine.figures import middle, of_calls, of_practice
+from bench.engine.figures import middle, of_calls, of_practice, of_resume
 from bench.engine.provider import Provider
 from bench.engine.table import OURS, markdown, terminal, verdicts
 
 ROOT = Path(__file__).parents[2]
+DEFINITIONS = Path(__file__).parent / "definitions"
 CACHE = ROOT / ".cache" / "bench" / "engine"
 RECORD = ROOT / "bench" / "record"
 SERVER = ROOT / "target" / "bench" / "release"
+# How a journal to resume is made, and who makes the first new call with it.
+FILL = {"calls": "fill", "run": "fill_run"}
+FIRST = {"calls": "first_call", "run": "first_of_run"}
 # Seconds for one answer of an engine's process.
 PATIENCE = 400.0
 # The environment of each rival; who is not here runs with the project's interpreter.
@@ -85,8 +89,8 @@ class Process:
                 encoding="utf-8",
             )
 
-    def ask(self, do: str, question: dict[str, Any]) -> dict[str, Any]:
-        """One question, one answer.
+    def ask(self, do: str, question: dict[str, Any], patience: float = PATIENCE) -> dict[str, Any]:
+        """One question, one answer, within so many seconds.
 
         Raises:
             EngineError: the process ended.
@@ -94,7 +98,7 @@ class Process:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         # A client that waits for ever must not stop the bench.
-        watch = threading.Timer(PATIENCE, self.process.kill)
+        watch = threading.Timer(patience, self.process.kill)
         watch.start()
         try:
             self.process.stdin.write(json.dumps(question | {"do": do}) + "\n")
@@ -106,7 +110,7 @@ class Process:
             watch.cancel()
         if not line:
             if self.process.wait() == -signal.SIGKILL:
-                raise EngineError(f"killed, no answer for {PATIENCE:g} s")
+                raise EngineError(f"killed, no answer for {patience:g} s")
             said = self.log.read_text(errors="replace").strip().splitlines()
             raise EngineError(said[-1] if said else f"exit status {self.process.returncode}")
         answer: dict[str, Any] = json.loads(line)
@@ -205,30 +209,27 @@ class Bench:
         result = Result()
         for name in names:
             ask = self.ask(definition, name)
-            ask["directory"] = str(CACHE / f"resume-{ask['calls']}-{journal_version()}")
+            kept = CACHE / f"resume-{ask['of']}-{ask['calls']}-{journal_version()}"
+            used = CACHE / "resumed"
             try:
-                self.fill(definition, name, ask)
-                for _ in range(definition.rounds):
-                    ask |= {"what": "first_call", "new": 20_000_000 + time.time_ns() // 1000 % 10**9}
+                self.fill(definition, name, ask | {"directory": str(kept)})
+                for number in range(definition.rounds):
+                    # Each round finds what the interrupted run left, in the system's cache.
+                    shutil.rmtree(used, ignore_errors=True)
+                    shutil.copytree(kept, used)
                     self.provider.configure(definition.server)
                     process = self.start(definition, name)
+                    first = {"directory": str(used), "what": FIRST[ask["of"]], "new": 20_000_000 + number}
                     try:
-                        told = process.ask("work", ask)
+                        told = process.ask("work", ask | first)
                         result.engines[name] = process.ask("describe", {})["engine"]
                     finally:
                         process.close()
-                    counts = self.provider.counts()
-                    figures = {
-                        "start to first request": counts["first"] - process.spawned,
-                        "held": float(told["held"]),
-                        "known": float(told["known"]),
-                        "right": float(told["mark"] == counts["marks"]),
-                        "served": float(counts["served"]),
-                        "rss": told["rss"],
-                    }
-                    result.add(name, told, figures)
+                    result.add(name, told, of_resume(told, self.provider.counts(), process.spawned))
             except EngineError as error:
                 result.failed[name] = str(error)
+            finally:
+                shutil.rmtree(used, ignore_errors=True)
         return result.all()
 
     def fill(self, definition: Definition, name: str, ask: dict[str, Any]) -> None:
@@ -236,11 +237,13 @@ class Bench:
         folder = Path(ask["directory"])
         if (folder / "complete").exists():
             return
-        shutil.rmtree(folder, ignore_errors=True)
+        # Those that other code made, and one that was not finished, are of no use.
+        for other in CACHE.glob(f"resume-{ask['of']}-{ask['calls']}-*"):
+            shutil.rmtree(other)
         folder.mkdir(parents=True)
         process = self.start(definition, name)
         try:
-            process.ask("work", ask | {"what": "fill"})
+            process.ask("work", ask | {"what": FILL[ask["of"]]}, patience=1800.0)
         finally:
             process.close()
         (folder / "complete").touch()
@@ -299,7 +302,7 @@ def main() -> None:
     engines = set(options.engines.split(",")) if options.engines else None
     chosen = [
         definition
-        for definition in read_all(Path(__file__).parent / "definitions", quick=options.quick)
+        for definition in read_all(DEFINITIONS, quick=options.quick)
         if not options.names or any(definition.name.startswith(name) for name in options.names)
     ]
     if not chosen:
@@ -335,7 +338,9 @@ def main() -> None:
     if options.update:
         before = json.loads((RECORD / "engine.json").read_text("utf-8"))
         merged = before["definitions"] | record["definitions"]
-        record = before | {"definitions": dict(sorted(merged.items()))}
+        # A definition that is gone leaves the record.
+        kept = {name: merged[name] for name in sorted(merged) if (DEFINITIONS / f"{name}.toml").exists()}
+        record = before | {"definitions": kept}
     (folder / "engine.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / "engine.md").write_text(markdown(record), encoding="utf-8")
     print(f"{record['minutes']} minutes; {missed} gates not met; {wrong} counts of ours wrong")

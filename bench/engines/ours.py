@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.engine.ours import Opened, config_for, fill, first_call, practise
 from bench.engine.protocol import Answer
+from bench.engine.resumes import fill_run, first_of_run
 
 
 class Engine:
@@ -23,7 +24,13 @@ class Engine:
         return await self.opened.call(index)
 
     async def work(self, ask: dict[str, Any]) -> dict[str, Any]:
-        ways = {"practise": practise, "fill": fill, "first_call": first_call}
+        ways = {
+            "practise": practise,
+            "fill": fill,
+            "first_call": first_call,
+            "fill_run": fill_run,
+            "first_of_run": first_of_run,
+        }
         return await ways[ask["what"]](ask)
 
     async def close(self) -> None:

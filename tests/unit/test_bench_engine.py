@@ -10,7 +10,7 @@ import pytest
 from bench.engine import lessons, work
 from bench.engine.child import Tally, fan_out
 from bench.engine.definition import Definition, Expect, Gate, read, read_all
-from bench.engine.figures import lower_bound, middle, of_calls, of_practice
+from bench.engine.figures import lower_bound, middle, of_calls, of_practice, of_resume
 from bench.engine.protocol import Answer
 from bench.engine.runner import RIVALS, Bench
 from bench.engine.table import markdown, terminal, verdict, verdicts
@@ -291,3 +291,12 @@ def test_what_is_not_answered_by_the_deadline_lacks() -> None:
 def test_an_answer_that_is_not_the_servers_is_no_answer() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         Tally().count(Answer("no mark here", 1))
+
+
+def test_a_resume_that_asks_again_is_wrong() -> None:
+    told_of = {"known": True, "mark": 7, "rss": 80.0, "cpu whole": 0.9}
+    counts = {"first": 101.25, "served": 1, "marks": 7}
+    found = of_resume(told_of, counts, 100.0)
+    assert (found["start to first request"], found["right"]) == (1.25, 1.0)
+    assert of_resume(told_of | {"known": False}, counts, 100.0)["right"] == 0.0
+    assert of_resume(told_of, counts | {"marks": 8}, 100.0)["right"] == 0.0
