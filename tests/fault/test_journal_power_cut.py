@@ -219,9 +219,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, cases: i
     assert failed >= runs // 2
 
 
-def test_nothing_acknowledged_is_lost_by_a_power_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_acknowledged_is_lost_by_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examine(tmp_path, monkeypatch, 12, 42)
 
 
