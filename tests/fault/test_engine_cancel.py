@@ -304,6 +304,7 @@ class Hanging(ScriptedModel):
     def __init__(self, stop: tfgrpo.StopSwitch) -> None:
         super().__init__(SCRIPT)
         self.late: list[str] = []
+        self.places = 0
         self._stop = stop
 
     async def complete(self, request: ModelRequest, *, key: str = "", **more: Any) -> ModelReply:
@@ -334,7 +335,8 @@ def stopped_at(folder: Path, config: tfgrpo.Config, nth: int) -> tuple[Trap, Han
                 assert isinstance(error.reason, InterruptedRunError)  # noqa: PT017
                 return True
             finally:
-                clean(trap, admissions)
+                model.places = sum(a.snapshot().in_flight + a.snapshot().waiting for a in admissions)
+                clean(trap, [])
         return False
 
     stopped = clock.run(main)
@@ -343,11 +345,12 @@ def stopped_at(folder: Path, config: tfgrpo.Config, nth: int) -> tuple[Trap, Han
 
 @dataclass
 class Stops:
-    """What came of stopping at every n: how many stopped the run; calls sent after the stop; late ends."""
+    """What came of stopping at every n: how many stopped the run; calls sent after the stop; late ends; places kept."""
 
     met: int = 0
     late: list[tuple[int, str]] = field(default_factory=list)
     slow: list[tuple[int, float]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -367,6 +370,7 @@ def stops(tmp_path_factory: pytest.TempPathFactory) -> Stops:
             found.met += stopped
             found.late += [(nth, key) for key in model.late]
             found.slow += [(nth, seconds)] if seconds > DRAINED else []
+            found.kept += [nth] if model.places else []
 
 
 def test_a_stop_at_any_await_ends_the_run(stops: Stops) -> None:
@@ -380,3 +384,12 @@ def test_a_stop_at_any_await_ends_in_time(stops: Stops) -> None:
 @pytest.mark.xfail(reason="a call whose intent is on its way when the stop comes is still sent", strict=True)
 def test_a_stop_at_any_await_launches_nothing_more(stops: Stops) -> None:
     assert stops.late == []
+
+
+@pytest.mark.xfail(
+    reason="a call that is granted its place and stopped before it goes on never gives the place back",
+    strict=True,
+)
+def test_a_stop_at_any_await_gives_every_place_back(stops: Stops) -> None:
+    """Runs that share a key share the gate: a place kept is missing to all that come after."""
+    assert stops.kept == []
