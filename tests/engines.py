@@ -337,6 +337,7 @@ class Ledger:
 
 
 def _main(folder: Path) -> None:
+    _die_with_parent()
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _warm(folder)
@@ -415,6 +416,7 @@ def _child(job: Job, tell: int) -> None:
     code = 70
     library: Any = None
     try:
+        _die_with_parent()
         descriptor = os.open(job.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -437,6 +439,12 @@ def _child(job: Job, tell: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _die_with_parent() -> None:
+    """A test run that is killed must not leave engines behind that wait for a disk or a server for ever."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def _await_tracer() -> None:
