@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +149,15 @@ class Streaming:
 
 
 def request(index: int) -> ModelRequest:
-    """One call of the bench as the engine makes it."""
-    system, question = work.messages(index)
-    messages = (Message("system", system["content"]), Message("user", question["content"]))
-    return ModelRequest(messages, max_tokens=work.MAX_TOKENS, seed=index)
+    """One call of the bench as the engine makes it: the rollouts of a group have one prompt."""
+    return ModelRequest(prompt(index // work.GROUP), max_tokens=work.MAX_TOKENS, seed=index)
+
+
+@lru_cache(1024)
+def prompt(group: int) -> tuple[Message, ...]:
+    """The messages of a group."""
+    system, question = work.messages(group * work.GROUP)
+    return (Message("system", system["content"]), Message("user", question["content"]))
 
 
 def practice_config(ask: dict[str, Any]) -> Config:

@@ -16,6 +16,7 @@ from bench.engine.ours import Opened, first_library, practice_config, practice_t
 from tfgrpo.distill import compare, consolidate, propose, summarize
 from tfgrpo.engine.context import each
 from tfgrpo.engine.group import run_rollouts, signal_of
+from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import key_of
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Signal, Task
 
@@ -36,6 +37,7 @@ class Engine:
             library = first_library()
             start = time.perf_counter()
             assembler = context.assembler(library, tasks)
+            convoy = context.convoy(assembler, tasks)
             asker, settings = context.asker, config.practice
 
             async def roll_out(task: Task) -> list[Rollout]:
@@ -43,7 +45,14 @@ class Engine:
                 hidden = msgspec.structs.replace(task, truth=None)
                 key, indices = key_of("practice", 1, task.id), range(settings.group_size)
                 return await run_rollouts(
-                    context, key, hidden, assembler, indices, temperature=settings.temperature
+                    context,
+                    key,
+                    hidden,
+                    assembler,
+                    indices,
+                    convoy,
+                    temperature=settings.temperature,
+                    priority=Priority.START,
                 )
 
             rolled = await each(tasks, roll_out)

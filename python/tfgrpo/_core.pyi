@@ -174,8 +174,8 @@ class Admission:
 
         A lower priority number goes first; runs of equal priority take turns.
         """
-    def poll(self, now: float) -> tuple[list[int], float | None]:
-        """The tickets granted now, in order, and when to poll again even if nothing is released."""
+    def poll(self, now: float, most: int) -> tuple[list[int], float | None]:
+        """The tickets granted now, in order, at most so many, and when to poll again even if nothing is released."""
     def sent(self, ticket: int, now: float) -> None:
         """The call leaves now.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -215,6 +216,82 @@ def test_credentials_do_not_belong_into_the_url() -> None:
     with pytest.raises(errors.ConfigError, match="api_key_env") as caught:
         OpenAIModel("http://me:secret@host/v1", "m", session=None)  # type: ignore[arg-type]
     assert "secret" not in caught.value.message
+
+
+async def test_a_proxy_of_the_environment_gets_the_request_and_its_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heads: list[bytes] = []
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            heads.append(await stream.receive())
+            await stream.send(http(b'{"choices": [{"message": {"content": "a"}}]}'))
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra_attributes[anyio.abc.SocketAttribute.local_port]()
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{port}")
+    async with open_session(1) as session, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        model = OpenAIModel("http://api.invalid/v1", "m", session=session)
+        assert (await model.complete(HELLO, key="k")).choices == (Choice("a"),)
+        tasks.cancel_scope.cancel()
+    await listener.aclose()
+    (head,) = heads
+    assert head.startswith(b"POST http://api.invalid/v1/chat/completions HTTP/1.1\r\nHost: api.invalid\r\n")
+    assert b"Proxy-Authorization: Basic bWU6c2VjcmV0\r\n" in head
+
+
+async def test_what_a_request_consists_of() -> None:
+    heads: list[bytes] = []
+
+    async def handle(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            heads.append(await stream.receive())
+            await stream.send(
+                http(gzip.compress(b'{"choices": [{"message": {"content": "a"}}]}')).replace(
+                    b"Connection", b"Content-Encoding: gzip\r\nConnection"
+                )
+            )
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra_attributes[anyio.abc.SocketAttribute.local_port]()
+    async with open_session(1) as session, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        model = OpenAIModel(f"http://127.0.0.1:{port}/v1", "m", session=session, api_key="ä-key")
+        assert (await model.complete(HELLO, key="run/ü")).choices == (Choice("a"),), (
+            "compressed, though unasked"
+        )
+        tasks.cancel_scope.cancel()
+    await listener.aclose()
+    head, _, body = heads[0].partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    assert first == "POST /v1/chat/completions HTTP/1.1"
+    assert dict(line.split(": ", 1) for line in lines) == {
+        "Host": f"127.0.0.1:{port}",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": "tfgrpo",
+        "Content-Type": "application/json",
+        "Authorization": "Bearer ä-key",
+        "Content-Length": str(len(body)),
+        "Idempotency-Key": "run/%C3%BC",
+    }
+    assert body == b'{"model":"m","messages":[{"role":"user","content":"Hello there"}]}'
+
+
+def test_a_key_with_a_line_break_is_refused_and_not_shown() -> None:
+    with pytest.raises(errors.ConfigError, match="line break") as caught:
+        OpenAIModel("http://host/v1", "m", session=None, api_key="secret\n")  # type: ignore[arg-type]
+    assert "secret" not in caught.value.message
+
+
+async def test_a_request_above_a_megabyte_is_sent_without_a_warning() -> None:
+    async with connected(LoopbackServer(lambda request: str(len(request.messages[0].content)))) as model:
+        asked = ModelRequest((Message("user", "x" * 3_000_000),))
+        assert (await model.complete(asked)).choices == (Choice("3000000"),)
 
 
 # --- group requests and schemas ----------------------------------------------------------------------------

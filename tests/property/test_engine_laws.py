@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.steady import SteadyClock
 from tests.streamed import StreamedModel
 from tests.world import make_config, models
 
@@ -20,12 +21,16 @@ from tfgrpo.engine.practice import plan
 from tfgrpo.errors import RunStoppedError
 from tfgrpo.events import CallFinished, Event
 from tfgrpo.journal import JournalReader
-from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel, VirtualClock
+from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel
 from tfgrpo.testing.scripts import practice_script
 from tfgrpo.types import Ending, ModelRequest, Role, Rollout, Task
 
 SCRIPT = practice_script()
-RUNS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RUNS = settings(
+    max_examples=max(12, settings().max_examples // 10),  # whole runs: fewer of them, more at night
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def practise(folder: Path, model: ScriptedModel, **overrides: Any) -> tfgrpo.Run:
@@ -34,7 +39,7 @@ def practise(folder: Path, model: ScriptedModel, **overrides: Any) -> tfgrpo.Run
     async def main() -> tfgrpo.Run:
         return await tfgrpo.practice(config, models=models(model), run_dir=folder / "run")
 
-    return VirtualClock().run(main)
+    return SteadyClock().run(main)
 
 
 @RUNS
@@ -85,7 +90,7 @@ def test_leaders_and_latencies_change_no_result_at_any_staleness(
         async def main() -> tfgrpo.Run:
             return await tfgrpo.practice(config, models=dict.fromkeys(Role, model), run_dir=folder / "run")
 
-        return VirtualClock().run(main)
+        return SteadyClock().run(main)
 
     with TemporaryDirectory() as one, TemporaryDirectory() as two:
         calm, wild = (
@@ -116,7 +121,9 @@ def test_overlapping_steps_stopped_anywhere_go_on_to_the_same_library(
     after: int, shuffle: int, staleness: int, group_limit: int | None
 ) -> None:
     def latency(request: ModelRequest) -> float:
-        return random.Random(f"{shuffle}{request.seed}").uniform(0.01, 50.0)
+        return random.Random(f"{shuffle}{request.seed}").uniform(
+            0.01, 25.0
+        )  # what is in flight has 30 s to finish
 
     stop, seen = tfgrpo.StopSwitch(), 0
 
@@ -142,8 +149,8 @@ def test_overlapping_steps_stopped_anywhere_go_on_to_the_same_library(
         async def go_on() -> tfgrpo.Run:
             return await tfgrpo.resume(Path(two) / "run", models=models(second))
 
-        VirtualClock().run(begin)
-        resumed = VirtualClock().run(go_on)
+        SteadyClock().run(begin)
+        resumed = SteadyClock().run(go_on)
     assert resumed.library.digest == whole.library.digest
     assert resumed.comparison == whole.comparison
     assert first.served + second.served == reference.served
@@ -169,7 +176,7 @@ def test_any_fault_plan_ends_and_every_planned_rollout_has_one_record(
             async def main() -> tfgrpo.Run:
                 return await tfgrpo.resume(path / "run", models=models(ScriptedModel(SCRIPT)))
 
-            VirtualClock().run(main)
+            SteadyClock().run(main)
         with JournalReader(path / "run" / "journal.db") as reader:
             rollouts = reader.records("rollout", Rollout)
             assert reader.open_intents() == 0

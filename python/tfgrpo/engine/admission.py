@@ -17,6 +17,9 @@ from tfgrpo import _core
 from tfgrpo.events import AdmissionState
 from tfgrpo.models import LimitReading
 
+#: Calls that one look lets go; the loop turns to answers before the next look.
+_AT_ONCE = 64
+
 _KINDS = {"requests": 0, "tokens": 1, "input_tokens": 2, "output_tokens": 3}
 
 
@@ -211,7 +214,7 @@ class Admission:
 
     def grant(self) -> None:
         """Let go who may, and see that the core is asked again when it wants to be."""
-        granted, wake = self.core.poll(self.now())
+        granted, wake = self.core.poll(self.now(), _AT_ONCE)
         for ticket in granted:
             self.waiting.pop(ticket).granted()
         if wake is None or wake < self._alarm:

@@ -10,7 +10,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import anyio
 
@@ -33,6 +33,7 @@ from tfgrpo.errors import (
 from tfgrpo.events import CallFinished, Hooks
 from tfgrpo.journal import CallState, CallStatus, Journal, request_digest
 from tfgrpo.models import Model
+from tfgrpo.models.deadline import Deadline
 from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
 
 T = TypeVar("T")
@@ -45,6 +46,14 @@ DRAIN = 30.0
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 30.0
 
 _RUNS = itertools.count()
+
+
+class _Watch(NamedTuple):
+    """Who wants to know of the attempts of a call: see `Calls.complete`."""
+
+    launched: Callable[[], None] | None
+    first_token: Callable[[], None] | None
+    abandoned: Callable[[], ModelError | None] | None
 
 
 class Calls:
@@ -84,8 +93,9 @@ class Calls:
             self._upstreams[role] = upstream
         self._in_flight = 0
         self._halted: RunStoppedError | None = None
-        self._waiting: set[anyio.CancelScope] = set()
-        self._flying: set[anyio.CancelScope] = set()
+        # What precedes a launch ends with a halt; what is in flight has a while to finish.
+        self._launching = Deadline()
+        self._flying = Deadline()
         self._drained = anyio.Event()
         self._waiting_for_disk = 0
         self._backing_off: Counter[str] = Counter()
@@ -116,10 +126,8 @@ class Calls:
         """
         if self._halted is None:
             self._halted = RunStoppedError(reason)
-            for scope in self._flying:
-                scope.deadline = anyio.current_time() + DRAIN
-            for scope in tuple(self._waiting):
-                scope.cancel()
+            self._flying.cut(DRAIN)
+            self._launching.cut(0.0)
             if self._in_flight == 0:
                 self._drained.set()
         return self._halted
@@ -134,6 +142,8 @@ class Calls:
         stream: bool = False,
         on_launch: Callable[[], None] | None = None,
         on_first_token: Callable[[], None] | None = None,
+        on_limited: Callable[[], None] | None = None,
+        abandoned: Callable[[], ModelError | None] | None = None,
     ) -> ModelReply:
         """Answer a logical call from the journal, or make it, with retries, and journal it.
 
@@ -145,6 +155,8 @@ class Calls:
             stream: let the answer come in pieces, so that its first token is seen early.
             on_launch: called each time an attempt is really sent.
             on_first_token: called when the first piece of the answer, or a replayed reply, is there.
+            on_limited: called each time an attempt was refused by a rate limit.
+            abandoned: why a cancelled call is given up while the run goes on; None or nobody to ask: it is not.
 
         Raises:
             ModelError: all attempts failed, or the failure is of a kind that no attempt can mend.
@@ -153,8 +165,8 @@ class Calls:
             JournalMismatchError: the journal holds another request under this key.
             JournalError: nothing can be made durable.
 
-        Cancellation: a waiting call leaves the queue. A call in flight is aborted; its intent stays open in
-        the journal and is counted as possibly paid.
+        Cancellation: a waiting call leaves the queue. A call in flight is aborted and charged as possibly paid; its
+            intent stays open in the journal, unless `abandoned` says why it failed.
         """
         last: CallState | None = self._journal.last(key)
         if last is not None:
@@ -167,6 +179,7 @@ class Calls:
                 if on_first_token is not None:
                     on_first_token()
                 return last.reply
+        watch = _Watch(on_launch, on_first_token, abandoned)
         upstream = self._upstreams[role]
         attempt = 0 if last is None else last.attempt + 1
         failures = 0
@@ -174,9 +187,7 @@ class Calls:
         while True:
             trying = upstream.breaker.is_open and await self._unless_halted(upstream.breaker.wait)
             try:
-                return await self._attempt(
-                    key, attempt, role, request, priority, stream, on_launch, on_first_token
-                )
+                return await self._attempt(key, attempt, role, request, priority, stream, watch)
             except ModelError as error:
                 now = anyio.current_time()
                 outage = upstream.breaker.is_open
@@ -185,6 +196,8 @@ class Calls:
                 priority = min(priority, 0) - 1  # what was started is finished first
                 if isinstance(error, RateLimitedError):
                     # 429s are the provider pacing us, not failures: the admission pauses, nothing is charged.
+                    if on_limited is not None:
+                        on_limited()
                     limited_since = now if limited_since is None else limited_since
                     if now - limited_since + (error.retry_after or 0.0) > PATIENCE:
                         await self._stop(error)
@@ -216,8 +229,7 @@ class Calls:
         request: ModelRequest,
         priority: int,
         stream: bool,
-        on_launch: Callable[[], None] | None,
-        on_first_token: Callable[[], None] | None,
+        watch: _Watch,
     ) -> ModelReply:
         """One attempt: slot, budget, intent, exchange, outcome."""
         if self._halted is not None:
@@ -232,7 +244,7 @@ class Calls:
             input_tokens=expected.input_tokens,
             output_tokens=expected.output_tokens,
         )
-        lease.on_sent, lease.on_first_token = on_launch, on_first_token
+        lease.on_sent, lease.on_first_token = watch.launched, watch.first_token
         if not lease.enter():
             await self._unless_halted(lease.wait)
         upstream.entered()
@@ -252,6 +264,12 @@ class Calls:
                     spent = expected if error.maybe_paid else Usage()
                     fault = fault_of(error, FaultKind.MODEL)
                     await self._journal.fail(key, attempt, fault, maybe_paid=error.maybe_paid, usage=spent)
+                    raise
+                except anyio.get_cancelled_exc_class():
+                    if watch.abandoned is not None and (given_up := watch.abandoned()) is not None:
+                        fault = fault_of(given_up, FaultKind.MODEL)
+                        with anyio.CancelScope(shield=True):
+                            await self._journal.fail(key, attempt, fault, maybe_paid=True, usage=spent)
                     raise
                 # The provider's place must not wait for our disk.
                 lease.done((reply.usage.input_tokens, reply.usage.output_tokens))
@@ -276,15 +294,13 @@ class Calls:
         self, upstream: Upstream, key: str, request: ModelRequest, lease: Lease, stream: bool
     ) -> ModelReply:
         """The exchange itself; once the run has to stop it has `DRAIN` seconds left, and its intent stays open."""
-        with anyio.CancelScope() as scope:
-            self._flying.add(scope)
-            if self._halted is not None:
-                scope.deadline = anyio.current_time() + DRAIN
-            try:
+        try:
+            with self._flying.watch():
                 return await upstream.model.complete(request, key=key, observer=lease, stream=stream)
-            finally:
-                self._flying.discard(scope)
-        raise self.halt(InterruptedRunError("The call was cut off."))  # the scope is only cut off by a halt
+        except TimeoutError:
+            if self._halted is None:
+                raise  # not ours, and no model of ours raises it
+            raise self.halt(InterruptedRunError("The call was cut off.")) from None
 
     async def _reserve(self, most: Usage) -> None:
         """Wait for calls in flight to settle; a budget that cannot hold the call stops the run."""
@@ -296,12 +312,12 @@ class Calls:
     async def _unless_halted(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Await what must precede a launch; a halt ends the wait."""
         if self._halted is None:
-            with anyio.CancelScope() as scope:
-                self._waiting.add(scope)
-                try:
+            try:
+                with self._launching.watch():
                     got = await wait()
-                finally:
-                    self._waiting.discard(scope)
+            except TimeoutError:
+                pass
+            else:
                 if self._halted is None:
                     return got
         return await self._stop(InterruptedRunError("The run was halted."))

@@ -127,6 +127,10 @@ class FirstTurn:
                     deadline.start()
                 places.launched()
 
+            def limited() -> None:
+                for deadline in self._deadlines[key]:
+                    deadline.pause()
+
             reply = await self._calls.complete(
                 key,
                 Role.ROLLOUT,
@@ -135,6 +139,8 @@ class FirstTurn:
                 stream=bool(places.own),
                 on_launch=launched,
                 on_first_token=places.first_token,
+                on_limited=limited,
+                abandoned=lambda: next((d.error for d in self._deadlines[key] if d.error is not None), None),
             )
             places.first_token()  # a model that does not tell its first token has told it now
         self._cache.reported(reply.usage)

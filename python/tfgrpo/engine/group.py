@@ -204,7 +204,13 @@ def _asking(
         key = f"{rollout_key}/{key_of(turn)}"
         asked = msgspec.structs.replace(request, seed=seed_of(seed, key))
         reply = await context.calls.complete(
-            key, Role.ROLLOUT, asked, priority=Priority.FINISH, on_launch=deadline.start
+            key,
+            Role.ROLLOUT,
+            asked,
+            priority=Priority.FINISH,
+            on_launch=deadline.start,
+            on_limited=deadline.pause,
+            abandoned=lambda: deadline.error,
         )
         return reply.choices[0]
 

@@ -11,7 +11,7 @@ import msgspec
 from tfgrpo.errors import JournalError
 from tfgrpo.journal.codec import unfold
 from tfgrpo.journal.rows import CallStatus, Head, Intent, Outcome, Record, Table, Unpacker, decode_head
-from tfgrpo.journal.schema import SYSTEM, Files, connect, guarded, journal_error
+from tfgrpo.journal.schema import SYSTEM, Files, close_reader, connect, guarded, journal_error
 from tfgrpo.types import Fault, Message, ModelReply, ModelRequest, Role, Struct, Usage
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -249,7 +249,7 @@ class JournalReader:
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
-        self._connection.close()
+        close_reader(self._connection, self.path)
 
     def __enter__(self) -> JournalReader:
         return self

@@ -176,6 +176,32 @@ def configure_writer(connection: apsw.Connection) -> None:
     connection.pragma("wal_autocheckpoint", 0)  # the writer does it, after it has acknowledged
 
 
+def close_reader(connection: apsw.Connection, path: Path) -> None:
+    """Close a connection for reading.
+
+    The last connection of all would fold the log into the database. What a dead engine left in it may not be
+    on the disk (see `renew_log`), so that is left to the next engine.
+    """
+    with contextlib.suppress(apsw.Error, OSError):
+        log = path.with_name(path.name + "-wal")
+        if log.is_file() and log.stat().st_size:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    with contextlib.suppress(apsw.Error):
+        connection.close()
+
+
+def close_writer(connection: apsw.Connection, *, sound: bool) -> None:
+    """Close the connection for writing; the log is folded in if all that was written to it is known to be on disk."""
+    with contextlib.suppress(apsw.Error):  # the log itself is on disk
+        if sound:
+            connection.set_busy_timeout(100)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        else:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    with contextlib.suppress(apsw.Error):
+        connection.close()
+
+
 def _check_identity(connection: apsw.Connection, path: Path) -> None:
     version = connection.pragma("user_version")
     if connection.pragma("application_id") != APPLICATION_ID:

@@ -25,7 +25,7 @@ import apsw
 from tfgrpo.errors import JournalError
 from tfgrpo.journal.disk import Disk, Trouble, reopen, trouble_of
 from tfgrpo.journal.rows import Packer, Table
-from tfgrpo.journal.schema import closed_error, journal_error
+from tfgrpo.journal.schema import close_writer, closed_error, journal_error
 
 #: Jobs and bytes of one transaction, about: bounds the wait of the first of them. While the thread compresses
 #: and writes one megabyte, the loop makes the next.
@@ -42,6 +42,13 @@ _LOG_BYTES, _COMMIT_BYTES = 16 << 20, 16 << 10
 #: Seconds between two looks at a writer that has work, and how long (seconds) the loop steps aside for one
 #: that has not moved since the last look.
 _LOOK, _STEP_ASIDE = 0.02, 0.002
+
+#: With so many calls in flight the next ones are awaited for so long (seconds): a commit costs as much for ten calls
+#: as for one, and no caller notices.
+_CROWD, _LINGER = 32, 0.005
+
+#: Callers that one turn of the event loop tells.
+_AT_ONCE = 64
 
 #: Bytes of disk that the outcome of a call in flight is expected to need at least.
 _OUTCOME = 8 << 10
@@ -235,7 +242,10 @@ class Writer:
                 self._on_trouble(stalled)
 
     def _acknowledge(self, batch: list[Job], error: JournalError | None) -> None:
-        for job in batch:
+        if len(batch) > _AT_ONCE:
+            # Each of them goes on with its work: the loop has to look at the network in between.
+            asyncio.get_running_loop().call_soon(self._acknowledge, batch[_AT_ONCE:], error)
+        for job in batch[:_AT_ONCE]:
             if error is None and job.settle is not None:
                 job.settle()
             if not job.done.done():
@@ -253,8 +263,7 @@ class Writer:
         self._tokens.put(None)
         self._thread.join()
         self._call(self._notice)
-        with contextlib.suppress(apsw.Error):  # a last checkpoint may fail; the log itself is on disk
-            self._connection.close()
+        close_writer(self._connection, sound=not self._doubtful)
 
     # --- in the writer thread ----------------------------------------------------------------------------
 
@@ -285,6 +294,8 @@ class Writer:
                 self._look_at_disk()
             self._moves += 1
         self._awake = True
+        if self.in_flight > _CROWD and len(jobs) < _BATCH and not self._ending.is_set():
+            time.sleep(_LINGER)
         batch: list[Job] = []
         size = 0
         while jobs and len(batch) < _BATCH and size < _BATCH_BYTES:
@@ -401,8 +412,7 @@ class Writer:
         return None
 
     def _reopen(self) -> None:
-        with contextlib.suppress(apsw.Error):
-            self._connection.close()
+        close_writer(self._connection, sound=False)
         self._connection = reopen(self._path, self._disk, self.acknowledged, self._stored_blobs)
         self._doubtful = False
         self._log_bytes = 0

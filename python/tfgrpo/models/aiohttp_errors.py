@@ -38,13 +38,10 @@ async def gather(content: aiohttp.StreamReader, limit: int) -> bytes:
         TooLargeError: it is larger than `limit` bytes.
     """
     body = await content.readany()
-    if not content.at_eof() and len(body) <= limit:
-        more = bytearray(body)
-        while piece := await content.readany():
-            more += piece
-            if len(more) > limit:
-                break
-        body = bytes(more)
-    if len(body) > limit:
+    size, pieces = len(body), [body]
+    while size <= limit and not content.at_eof():
+        pieces.append(await content.readany())
+        size += len(pieces[-1])
+    if size > limit:
         raise TooLargeError
-    return body
+    return body if len(pieces) == 1 else b"".join(pieces)

@@ -39,6 +39,8 @@ class AiohttpSession:
         headers = _DEFAULTS | dict(headers)
         if proxy is None and url.scheme in {"http", "https"} and url.host and aiohttp_direct.possible():
             return aiohttp_direct.DirectTarget(self._connector, url, headers)
+        if url.scheme == "http":  # aiohttp sends a proxy's headers with CONNECT only, so for https
+            headers |= proxy_headers or {}
         client = aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from types import TracebackType
 
 
@@ -15,11 +16,12 @@ class Deadline:
     a `TimeoutError` at the end of the block unless somebody else has cancelled the task as well.
 
     Args:
-        seconds: how long a call may take, by the clock of the event loop.
+        seconds: how long a call may take, by the clock of the event loop; infinite until `cut` if not given.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float = math.inf) -> None:
         self.seconds = seconds
+        self._cut = math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._running: dict[Watch, None] = {}
@@ -33,10 +35,21 @@ class Deadline:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop, self._timer, self._running = loop, None, {}
-        watch.until = loop.time() + self.seconds
+        watch.until = min(loop.time() + self.seconds, self._cut)
         self._running[watch] = None
-        if self._timer is None:
+        if self._timer is None and watch.until < math.inf:
             self._timer = loop.call_at(watch.until, self._due, loop)
+
+    def cut(self, seconds: float) -> None:
+        """End all calls, those to come included, after so many seconds; the first cut counts."""
+        loop = asyncio.get_running_loop()
+        if self._cut < math.inf:
+            return
+        self._cut = loop.time() + seconds
+        for watch in self._running:
+            watch.until = min(watch.until, self._cut)
+        if self._running and self._timer is None:
+            self._timer = loop.call_at(self._cut, self._due, loop)
 
     def end(self, watch: Watch) -> None:
         """Forget a call."""

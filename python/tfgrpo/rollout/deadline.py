@@ -16,21 +16,31 @@ class Deadline:
     """Bounds what is done inside of it; past the bound the block ends with the error that says why.
 
     The clock starts with the first call that is really sent, so a rollout that waits for its first slot loses
-    nothing by it. Whatever comes after counts: retries, pauses of the provider, later turns.
+    nothing by it. Whatever comes after counts, later turns and retries too, but for the time from a 429 to the
+    next launch: a provider that paces us must not turn rollouts into faults.
 
     Args:
         seconds: from the first launch to the answer.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self._seconds = self._left = seconds
+        self._running_since: float | None = None
         self._scope = anyio.CancelScope()
         self._error: ModelError | None = None
 
     def start(self) -> None:
-        """A call was sent; only the first counts."""
-        if self._scope.deadline == math.inf:
-            self._scope.deadline = anyio.current_time() + self._seconds
+        """A call was sent: the clock runs, if it did not."""
+        if self._running_since is None:
+            self._running_since = anyio.current_time()
+            self._scope.deadline = self._running_since + self._left
+
+    def pause(self) -> None:
+        """A call was refused by a limit: the clock stands until the next one is sent."""
+        if self._running_since is not None:
+            self._left -= anyio.current_time() - self._running_since
+            self._running_since = None
+            self._scope.deadline = math.inf
 
     def lift(self) -> None:
         """The answer is there: grading it has a bound of its own."""
@@ -51,7 +61,7 @@ class Deadline:
         """Why the attempt has to end; None while it need not."""
         if self._error is None and self._scope.cancel_called:
             self._error = TaskTimeoutError(
-                f"The rollout had no answer {self._seconds:g} s after its first call; raise "
+                f"The rollout had no answer {self._seconds:g} s after its first call was sent; raise "
                 "limits.task_timeout, or lower limits.concurrency if the endpoint is overloaded.",
                 maybe_paid=True,
             )

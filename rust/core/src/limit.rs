@@ -38,6 +38,7 @@ const RESPITE: f64 = 15.0;
 #[derive(Debug)]
 struct Lease {
     demand: Demand,
+    granted: f64,
     /// The marks of its sending, by kind.
     sent: Option<[Mark; 4]>,
     /// How many accepted calls had been sent before it.
@@ -129,12 +130,17 @@ impl Admission {
         ticket
     }
 
-    /// Grants what may go now.
-    pub fn poll(&mut self, now: f64) -> Poll {
+    /// Grants what may go now, at most so many: an event loop that starts thousands at once looks at nothing else
+    /// for a second. If more may go, `next_wake` is now.
+    pub fn poll(&mut self, now: f64, most: usize) -> Poll {
         self.advance(now);
         let mut poll = Poll::default();
         while let Some((ticket, demand)) = self.queue.head() {
             if self.is_full() {
+                break;
+            }
+            if poll.granted.len() >= most {
+                poll.next_wake = Some(self.now);
                 break;
             }
             let (ready_at, binding) = self.ready_at(demand);
@@ -224,7 +230,7 @@ impl Admission {
             for (kind, pending) in Kind::ALL.into_iter().zip(&mut self.pending) {
                 *pending -= lease.demand.of(kind);
             }
-            self.give_back();
+            self.give_back(lease.granted);
         }
         let used = match outcome {
             Outcome::Done(used) => used.unwrap_or(lease.demand),
@@ -233,7 +239,7 @@ impl Admission {
         };
         for kind in [Kind::Tokens, Kind::InputTokens, Kind::OutputTokens] {
             if let Some(Some(bucket)) = self.buckets.get_mut(kind as usize) {
-                bucket.settle(lease.demand.of(kind), used.of(kind));
+                bucket.settle(lease.demand.of(kind), used.of(kind), lease.granted);
             }
         }
         match outcome {
@@ -320,16 +326,19 @@ impl Admission {
         }
         self.unsent += 1;
         let episode = self.episode;
-        self.leases.insert(ticket, Lease { demand, sent: None, accepted: 0.0, episode, explained: false });
+        self.leases.insert(
+            ticket,
+            Lease { demand, granted: self.now, sent: None, accepted: 0.0, episode, explained: false },
+        );
     }
 
     /// A call that never left was no request.
-    fn give_back(&mut self) {
+    fn give_back(&mut self, then: f64) {
         if let [Some(requests), ..] = &mut self.buckets {
-            requests.settle(1.0, 0.0);
+            requests.settle(1.0, 0.0, then);
         }
         if let Some(ramp) = &mut self.ramp {
-            ramp.give_back();
+            ramp.give_back(then);
         }
         if let Some(hidden) = &mut self.hidden {
             hidden.give_back(self.now);

@@ -72,7 +72,7 @@ fn simulate(limit: RateLimit, calls: &[Call]) -> Vec<Grant> {
         while let Some((_, ticket)) = running.pop_if(|(end, _)| *end <= now) {
             admission.release(ticket, calls[tickets[&ticket]].outcome, now).unwrap();
         }
-        let poll = admission.poll(now);
+        let poll = admission.poll(now, usize::MAX);
         for ticket in poll.granted {
             admission.sent(ticket, now).unwrap();
             running.push((now + calls[tickets[&ticket]].lasts, ticket));
@@ -160,7 +160,7 @@ proptest! {
         let mut granted = 0_usize;
         for now in &times {
             admission.submit(0, 0, tokens(0), *now);
-            granted += admission.poll(*now).granted.len();
+            granted += admission.poll(*now, usize::MAX).granted.len();
         }
         let latest = times.into_iter().filter(|now| now.is_finite()).fold(0.0_f64, f64::max);
         prop_assert!(granted as f64 <= latest + 1.0);
@@ -179,7 +179,7 @@ fn a_lease_is_released_once_and_a_waiter_cancelled_once() {
         admission.release(ticket, Outcome::Done(None), 0.0),
         Err(Error::Ticket(ticket, "not in flight"))
     );
-    assert_eq!(admission.poll(0.0).granted, [ticket]);
+    assert_eq!(admission.poll(0.0, usize::MAX).granted, [ticket]);
     assert_eq!(admission.cancel(ticket), Err(Error::Ticket(ticket, "not waiting")));
     assert_eq!(admission.release(ticket, Outcome::Done(None), 0.0), Ok(()));
     assert_eq!(
@@ -188,7 +188,7 @@ fn a_lease_is_released_once_and_a_waiter_cancelled_once() {
     );
     let other = admission.submit(0, 0, tokens(5), 0.0);
     assert_eq!(admission.cancel(other), Ok(()));
-    assert!(admission.poll(1.0).granted.is_empty());
+    assert!(admission.poll(1.0, usize::MAX).granted.is_empty());
 }
 
 #[test]
@@ -203,10 +203,10 @@ fn what_was_used_beyond_the_estimate_is_paid_later_and_what_was_not_comes_back()
     for (used, wake) in [(3000, Some(2.5)), (1000, Some(0.5)), (0, None)] {
         let mut admission = Admission::new(limit).unwrap();
         let first = admission.submit(0, 0, tokens(1000), 0.0);
-        assert_eq!(admission.poll(0.0).granted, [first]);
+        assert_eq!(admission.poll(0.0, usize::MAX).granted, [first]);
         admission.release(first, Outcome::Done(Some(tokens(used))), 0.0).unwrap();
         admission.submit(0, 0, tokens(500), 0.0);
-        assert_eq!(admission.poll(0.0).next_wake, wake);
+        assert_eq!(admission.poll(0.0, usize::MAX).next_wake, wake);
     }
 }
 
@@ -216,23 +216,23 @@ fn one_overload_is_one_pause_however_many_calls_report_it() {
     for _ in 0..3 {
         admission.submit(0, 0, tokens(0), 0.0);
     }
-    let flying = admission.poll(0.0).granted;
+    let flying = admission.poll(0.0, usize::MAX).granted;
     for ticket in &flying {
         admission.release(*ticket, Outcome::RateLimited(None), 10.0).unwrap();
     }
     let next = admission.submit(0, 0, tokens(0), 10.0);
     assert_eq!(admission.snapshot(10.0).paused_until, Some(10.5));
     assert_eq!(admission.snapshot(10.0).binding, Binding::Cut);
-    assert_eq!(admission.poll(10.0).next_wake, Some(10.5));
-    assert_eq!(admission.poll(10.5).granted, [next]);
+    assert_eq!(admission.poll(10.0, usize::MAX).next_wake, Some(10.5));
+    assert_eq!(admission.poll(10.5, usize::MAX).granted, [next]);
     // The provider still refuses: now the pause doubles. A success afterwards starts over.
     admission.release(next, Outcome::RateLimited(None), 12.0).unwrap();
     assert_eq!(admission.snapshot(12.0).paused_until, Some(13.0));
     let good = admission.submit(0, 0, tokens(0), 12.0);
-    assert_eq!(admission.poll(50.0).granted, [good]);
+    assert_eq!(admission.poll(50.0, usize::MAX).granted, [good]);
     admission.release(good, Outcome::Done(None), 90.0).unwrap();
     let bad = admission.submit(0, 0, tokens(0), 90.0);
-    assert_eq!(admission.poll(90.0).granted, [bad]);
+    assert_eq!(admission.poll(90.0, usize::MAX).granted, [bad]);
     admission.release(bad, Outcome::RateLimited(None), 90.0).unwrap();
     assert_eq!(admission.snapshot(90.0).paused_until, Some(90.5));
 }
@@ -246,7 +246,7 @@ fn runs_that_share_a_key_take_turns() {
     }
     let mut order = Vec::new();
     let mut now = 0.0;
-    while let [ticket] = admission.poll(now).granted[..] {
+    while let [ticket] = admission.poll(now, usize::MAX).granted[..] {
         order.push(owner[&ticket]);
         admission.release(ticket, Outcome::Done(None), now).unwrap();
         if order.len() == 10 {
@@ -265,7 +265,7 @@ fn runs_that_share_a_key_take_turns() {
 fn nothing_that_is_granted_and_never_sent_counts_for_a_meter() {
     let mut admission = unlimited();
     let first = admission.submit(0, 0, tokens(0), 0.0);
-    admission.poll(0.0);
+    admission.poll(0.0, usize::MAX);
     admission.sent(first, 0.0).unwrap();
     let reading =
         Reading { kind: Kind::Requests, limit: Some(60.0), remaining: Some(2.0), reset: Some(58.0) };
@@ -273,7 +273,7 @@ fn nothing_that_is_granted_and_never_sent_counts_for_a_meter() {
     admission.release(first, Outcome::Done(None), 0.1).unwrap();
     for _ in 0..50 {
         let ticket = admission.submit(0, 0, tokens(0), 0.1);
-        assert_eq!(admission.poll(0.1).granted, [ticket]);
+        assert_eq!(admission.poll(0.1, usize::MAX).granted, [ticket]);
         admission.release(ticket, Outcome::Failed, 0.1).unwrap();
     }
 }
@@ -292,10 +292,10 @@ proptest! {
         for place in 0..readings.len() {
             let ticket = admission.submit(0, 0, tokens(10), now);
             let mut polls = 0;
-            while admission.poll(now).granted != [ticket] {
+            while admission.poll(now, usize::MAX).granted != [ticket] {
                 polls += 1;
                 prop_assert!(polls < 200, "call {} still waits at {}", place, now);
-                now = admission.poll(now).next_wake.unwrap_or(now + 1.0).max(now + 1e-6);
+                now = admission.poll(now, usize::MAX).next_wake.unwrap_or(now + 1.0).max(now + 1e-6);
                 prop_assert!(now < 1e7);
             }
             admission.sent(ticket, now).unwrap();
@@ -316,7 +316,7 @@ fn calls_of_an_old_overload_may_ask_for_more_time_of_their_own() {
     for _ in 0..2 {
         admission.submit(0, 0, tokens(0), 0.0);
     }
-    let flying = admission.poll(0.0).granted;
+    let flying = admission.poll(0.0, usize::MAX).granted;
     admission.release(flying[0], Outcome::RateLimited(Some(5.0)), 0.0).unwrap();
     admission.release(flying[1], Outcome::RateLimited(Some(30.0)), 1.0).unwrap();
     assert_eq!(admission.snapshot(1.0).paused_until, Some(31.0));
@@ -333,7 +333,7 @@ fn the_snapshot_names_what_binds() {
     let mut admission = Admission::new(limit).unwrap();
     assert_eq!(admission.snapshot(0.0).binding, Binding::None);
     let first = admission.submit(0, 0, tokens(5000), 0.0);
-    assert_eq!(admission.poll(0.0).granted, [first]);
+    assert_eq!(admission.poll(0.0, usize::MAX).granted, [first]);
     admission.submit(0, 0, tokens(10), 0.0);
     let full = admission.snapshot(0.0);
     assert_eq!((full.in_flight, full.waiting, full.binding), (1, 1, Binding::Concurrency));
@@ -343,6 +343,6 @@ fn the_snapshot_names_what_binds() {
     let mut admission = Admission::new(RateLimit { concurrency: None, ..limit }).unwrap();
     admission.submit(0, 0, tokens(0), 0.0);
     admission.submit(0, 0, tokens(0), 0.0);
-    admission.poll(0.0);
+    admission.poll(0.0, usize::MAX);
     assert_eq!(admission.snapshot(0.5).binding, Binding::Requests);
 }

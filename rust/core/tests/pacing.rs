@@ -192,7 +192,7 @@ fn play(provider: Provider, calls: usize, limit: RateLimit) -> Played {
             Event::Wake if alarm.is_finite() && now + 2e-6 < alarm => continue,
             Event::Wake => alarm = f64::INFINITY,
         }
-        let poll = admission.poll(now);
+        let poll = admission.poll(now, usize::MAX);
         for ticket in poll.granted {
             push(&mut events, now + 0.005, Event::Send(ticket)); // the intent becomes durable
         }

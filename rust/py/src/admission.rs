@@ -52,8 +52,8 @@ impl Admission {
         self.lock().submit(priority, run, Demand { input, output }, now)
     }
 
-    fn poll(&self, now: f64) -> (Vec<u64>, Option<f64>) {
-        let poll = self.lock().poll(now);
+    fn poll(&self, now: f64, most: usize) -> (Vec<u64>, Option<f64>) {
+        let poll = self.lock().poll(now, most);
         (poll.granted, poll.next_wake)
     }
 

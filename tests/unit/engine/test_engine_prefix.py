@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from tests.steady import SteadyClock
 from tests.streamed import StreamedModel
 from tests.world import make_config
 
@@ -29,7 +30,7 @@ TASKS = [Task(str(number), f"question {number}") for number in range(6)]
 
 
 def run(
-    folder: Path, model: StreamedModel, *, clock: VirtualClock | None = None, **overrides: Any
+    folder: Path, model: StreamedModel, *, clock: SteadyClock | None = None, **overrides: Any
 ) -> tfgrpo.Run:
     folder.mkdir(exist_ok=True)
     defaults: dict[str, Any] = {
@@ -43,7 +44,7 @@ def run(
     async def main() -> tfgrpo.Run:
         return await tfgrpo.practice(config, models=dict.fromkeys(Role, model), run_dir=folder / "run")
 
-    return (clock or VirtualClock(grace=0.05)).run(main)
+    return (clock or SteadyClock()).run(main)
 
 
 def gaps(model: StreamedModel, phase: str = "practice") -> dict[str, list[float]]:
@@ -85,7 +86,7 @@ def test_with_group_requests_only_the_step_is_led(tmp_path: Path) -> None:
 def test_leading_pays_and_costs_two_first_tokens(tmp_path: Path) -> None:
     """What it is for: prompt tokens found in the cache. What it costs: two first tokens in each of three phases."""
     led, free = (StreamedModel(SCRIPT, first=2.0, rest=30.0) for _ in range(2))
-    clocks = VirtualClock(grace=0.05), VirtualClock(grace=0.05)
+    clocks = SteadyClock(), SteadyClock()
     with_leaders = run(tmp_path / "on", led, clock=clocks[0])
     without = run(tmp_path / "off", free, clock=clocks[1], model__prefix_cache="off")
     assert with_leaders.library.digest == without.library.digest
@@ -158,8 +159,8 @@ def test_a_resumed_run_is_led_by_what_is_still_to_be_sent(tmp_path: Path, after:
         return await tfgrpo.resume(tmp_path / "run", models=dict.fromkeys(Role, second))
 
     with pytest.raises(RunStoppedError):
-        VirtualClock(grace=0.05).run(begin)
-    resumed = VirtualClock(grace=0.05).run(go_on)
+        SteadyClock().run(begin)
+    resumed = SteadyClock().run(go_on)
     assert resumed.library.digest == whole.library.digest
     assert not {s.key for s in first.sent} & {s.key for s in second.sent}
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.steady import SteadyClock
 from tests.world import make_config, models
 
 import tfgrpo
 from tfgrpo.engine.priority import Priority
 from tfgrpo.rollout import Ask, Attempt
-from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel, VirtualClock
+from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel
 from tfgrpo.testing.scripts import practice_script
 from tfgrpo.types import Message, ModelRequest, Trajectory
 
@@ -25,7 +26,7 @@ def order(folder: Path, model: ScriptedModel, **overrides: Any) -> list[str]:
     async def main() -> None:
         await tfgrpo.practice(config, models=models(model), run_dir=folder / "run")
 
-    VirtualClock(grace=0.05).run(main)
+    SteadyClock().run(main)
     return [key for key in model.calls if key.startswith(("practice/", "distill/", "consolidate/", "gate/"))]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from tests.steady import SteadyClock
 from tests.world import make_config, models
 
 import tfgrpo
@@ -16,7 +18,7 @@ from tfgrpo.errors import RunStoppedError
 from tfgrpo.events import CallFinished, Event, StepFinished, StepStarted
 from tfgrpo.journal import JournalReader
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.testing import ScriptedModel, VirtualClock
+from tfgrpo.testing import ScriptedModel
 from tfgrpo.testing.scripts import practice_script, seeded
 from tfgrpo.types import ModelRequest, Operation, OperationKind, Rollout
 
@@ -33,7 +35,7 @@ def run(
     model: ScriptedModel,
     staleness: int,
     *,
-    clock: VirtualClock | None = None,
+    clock: SteadyClock | None = None,
     hooks: list[Any] | None = None,
     stop: tfgrpo.StopSwitch | None = None,
     **overrides: Any,
@@ -46,7 +48,7 @@ def run(
             config, models=models(model), run_dir=folder / "run", hooks=hooks or [], stop=stop
         )
 
-    return (clock or VirtualClock(grace=0.02)).run(main)
+    return (clock or SteadyClock()).run(main)
 
 
 @pytest.mark.parametrize("staleness", [0, 1, 2, 9])
@@ -86,10 +88,10 @@ def test_running_ahead_saves_wall_time(tmp_path: Path) -> None:
     """While a step is compared, proposed and consolidated, the rollouts of the next are under way."""
     walls = []
     for staleness in (0, 1):
-        clock = VirtualClock(grace=0.05)
+        clock = SteadyClock()
         times: list[float] = []
 
-        def listen(event: Event, clock: VirtualClock = clock, times: list[float] = times) -> None:
+        def listen(event: Event, clock: SteadyClock = clock, times: list[float] = times) -> None:
             if isinstance(event, StepStarted | StepFinished):
                 times.append(clock.now)
 
@@ -118,10 +120,33 @@ def test_a_run_stopped_between_overlapping_steps_goes_on_to_the_same_end(tmp_pat
     async def go_on() -> tfgrpo.Run:
         return await tfgrpo.resume(tmp_path / "cut" / "run", models=models(second))
 
-    resumed = VirtualClock(grace=0.02).run(go_on)
+    resumed = SteadyClock().run(go_on)
     assert resumed.library.digest == whole.library.digest
     assert resumed.comparison == whole.comparison
     assert first.served.keys() | second.served.keys() == reference.served.keys()
+
+
+@pytest.mark.parametrize("until", [75.0, 140.0, 210.0, 280.0])
+def test_a_run_that_dies_between_overlapping_steps_goes_on_to_the_same_end(
+    tmp_path: Path, until: float
+) -> None:
+    """Nothing is drained: calls in flight are lost, as at a crash."""
+    whole = run(tmp_path / "whole", ScriptedModel(SCRIPT, uneven), 1)
+    (tmp_path / "dead").mkdir()
+    config = make_config(tmp_path / "dead", **(STEPS | {"practice__max_staleness": 1}))
+
+    async def die() -> bool:
+        with anyio.move_on_after(until) as scope:
+            model = ScriptedModel(SCRIPT, uneven)
+            await tfgrpo.practice(config, models=models(model), run_dir=tmp_path / "dead" / "run")
+        return scope.cancelled_caught
+
+    async def go_on() -> tfgrpo.Run:
+        model = ScriptedModel(SCRIPT, 1.0)
+        return await tfgrpo.resume(tmp_path / "dead" / "run", models=models(model))
+
+    assert SteadyClock().run(die)
+    assert SteadyClock().run(go_on).library.digest == whole.library.digest
 
 
 def test_the_gate_compares_with_the_newest_library(tmp_path: Path) -> None:

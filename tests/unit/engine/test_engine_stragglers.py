@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
+from tests.steady import SteadyClock
 from tests.world import make_config, models
 
 import tfgrpo
+from tfgrpo.config import Endpoint
+from tfgrpo.engine.first_turn import FirstTurn
+from tfgrpo.engine.prefix import Convoy, PrefixCache
+from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import GroupPlan, GroupRecord
-from tfgrpo.errors import CutOffError, RunStoppedError
+from tfgrpo.errors import CutOffError, JournalError, RunStoppedError, TaskTimeoutError
 from tfgrpo.events import CallFinished, Event
-from tfgrpo.journal import JournalReader
+from tfgrpo.journal import Journal, JournalReader
+from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.rollout import Ask, Attempt, Deadline, is_cut_off, run_rollout
-from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel, VirtualClock
+from tfgrpo.testing import FaultPlan, FaultType, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script, seeded
 from tfgrpo.types import (
     Choice,
@@ -27,6 +34,7 @@ from tfgrpo.types import (
     ModelRequest,
     PriorRef,
     Reward,
+    Role,
     Rollout,
     Task,
     Trajectory,
@@ -36,21 +44,21 @@ SCRIPT = practice_script()
 
 
 def run(
-    folder: Path, model: ScriptedModel, *, clock: VirtualClock | None = None, **overrides: Any
+    folder: Path, model: ScriptedModel, *, clock: SteadyClock | None = None, **overrides: Any
 ) -> tfgrpo.Run:
     config = make_config(folder, **overrides)
 
     async def main() -> tfgrpo.Run:
         return await tfgrpo.practice(config, models=models(model), run_dir=folder / "run")
 
-    return (clock or VirtualClock(grace=0.05)).run(main)
+    return (clock or SteadyClock()).run(main)
 
 
 def go_on(folder: Path, model: ScriptedModel) -> tfgrpo.Run:
     async def main() -> tfgrpo.Run:
         return await tfgrpo.resume(folder / "run", models=models(model))
 
-    return VirtualClock(grace=0.05).run(main)
+    return SteadyClock().run(main)
 
 
 def rollouts_of(folder: Path, phase: str = "practice") -> dict[str, Rollout]:
@@ -58,7 +66,7 @@ def rollouts_of(folder: Path, phase: str = "practice") -> dict[str, Rollout]:
         return reader.records("rollout", Rollout, prefix=f"{phase}/")
 
 
-def slow(share: float, seconds: float = 5_000.0) -> Callable[[ModelRequest], float]:
+def slow(share: float, seconds: float = 500.0) -> Callable[[ModelRequest], float]:
     """Latencies of which a share is far beyond the others."""
     return lambda request: seconds if seeded(request).random() < share else 1.0
 
@@ -83,8 +91,48 @@ def test_a_hanging_rollout_becomes_a_fault_and_is_paid_once(tmp_path: Path, grou
     assert max(model.calls.values()) == 1, "who shared the request must not ask once more"
 
 
+def test_a_shared_request_that_ran_out_of_time_is_not_sent_again() -> None:
+    """Rollouts of a chunk have one clock, but even one that had time left must not pay a second time."""
+    sent: list[str] = []
+
+    class Hanging:
+        def group_limit(self, role: Role) -> int | None:
+            return None
+
+        async def complete(self, key: str, *_: Any, on_launch: Callable[[], None], **__: Any) -> None:
+            sent.append(key)
+            on_launch()
+            await anyio.sleep_forever()
+
+    assembler = PromptAssembler(ExperienceLibrary.empty())
+    cache = PrefixCache(Endpoint(base_url="http://127.0.0.1:9/v1", name="m"))
+    convoy = Convoy(cache, assembler, 0)
+    context: Any = SimpleNamespace(
+        calls=Hanging(), prefix_cache=cache, group_convoy=lambda assembler, task: convoy
+    )
+    task, ended = Task("t", "q"), []
+
+    async def main() -> None:
+        turn = FirstTurn(
+            context, "k", task, range(2), assembler, convoy, priority=Priority.START, single=False
+        )
+
+        async def one(index: int, seconds: float) -> None:
+            with pytest.raises(TaskTimeoutError), Deadline(seconds) as deadline:
+                await turn.choice(index, ModelRequest(()), 0, deadline)
+            ended.append((index, anyio.current_time()))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(one, 0, 10.0)
+            group.start_soon(one, 1, 1000.0)
+
+    SteadyClock().run(main)
+    assert ended == [(0, 10.0), (1, 10.0)]
+    assert sent == ["k/0000x2"]
+
+
 def test_waiting_for_a_slot_costs_no_time_of_the_task(tmp_path: Path) -> None:
-    clock = VirtualClock(grace=0.05)
+    clock = SteadyClock()
     model = ScriptedModel(SCRIPT, 60.0, group_limit=1)
     run(tmp_path, model, clock=clock, practice=4, limits__concurrency=1, limits__task_timeout=100.0)
     assert clock.now > 12 * 60.0
@@ -98,6 +146,38 @@ def test_retries_count_from_the_first_launch(tmp_path: Path) -> None:
     errors = Counter(r.fault.error for r in rollouts_of(tmp_path).values() if r.fault is not None)
     assert errors == {"TaskTimeoutError": 3}
     assert all(2 <= n <= 3 for key, n in model.calls.items() if key.startswith("practice/0001/t0/"))
+
+
+def test_a_provider_that_paces_us_makes_no_faults(tmp_path: Path) -> None:
+    """429s for longer than the task's timeout: the clock stands between a refusal and the next launch."""
+    limited = PlannedFault(FaultType.RATE_LIMITED, retry_after=150.0)
+    faults = FaultPlan().when(
+        lambda call: call.key.startswith("practice/0001/t0/") and call.attempt <= 3, limited
+    )
+    clock = SteadyClock()
+    model = ScriptedModel(SCRIPT, 5.0, faults)
+    run(tmp_path, model, clock=clock, practice=2, limits__task_timeout=100.0)
+    assert clock.now > 450.0
+    assert all(rollout.fault is None for rollout in rollouts_of(tmp_path).values())
+
+
+def test_a_clock_that_stood_goes_on_where_it_was() -> None:
+    async def work(deadline: Deadline) -> None:
+        with deadline:
+            deadline.start()
+            await anyio.sleep(60.0)
+            deadline.pause()
+            await anyio.sleep(500.0)
+            deadline.start()
+            deadline.start()
+            await anyio.sleep(500.0)
+
+    async def main() -> float:
+        with pytest.raises(TaskTimeoutError):
+            await work(Deadline(100.0))
+        return anyio.current_time()
+
+    assert VirtualClock().run(main) == 600.0
 
 
 class Slow:
@@ -175,7 +255,7 @@ def test_a_cut_that_comes_too_late_changes_nothing() -> None:
 
 
 def test_a_group_closes_without_its_stragglers(tmp_path: Path) -> None:
-    clock = VirtualClock(grace=0.05)
+    clock = SteadyClock()
     model = ScriptedModel(SCRIPT, slow(0.15), group_limit=1)
     run_ = run(
         tmp_path, model, clock=clock, practice=4, practice__oversample=3, limits__task_timeout=10_000.0
@@ -204,7 +284,7 @@ def test_practice_is_faster_and_evaluation_never_oversampled(tmp_path: Path) -> 
             return 1.0
         return 900.0 if seeded(request).random() < 0.15 else 1.0
 
-    clocks = VirtualClock(grace=0.05), VirtualClock(grace=0.05)
+    clocks = SteadyClock(), SteadyClock()
     for clock, extra in zip(clocks, (0, 3), strict=True):
         folder = tmp_path / str(extra)
         folder.mkdir()
@@ -262,7 +342,7 @@ def test_a_closed_group_stays_as_it_was_closed(tmp_path: Path, after: int) -> No
         )
 
     with pytest.raises(RunStoppedError):
-        VirtualClock(grace=0.05).run(begin)
+        SteadyClock().run(begin)
     with JournalReader(tmp_path / "run" / "journal.db") as reader:
         before = reader.records("group", GroupRecord)
     recorded = rollouts_of(tmp_path)
@@ -279,3 +359,37 @@ def test_a_closed_group_stays_as_it_was_closed(tmp_path: Path, after: int) -> No
     silent = ScriptedModel(SCRIPT)
     assert go_on(tmp_path, silent).library.digest == resumed.library.digest
     assert silent.calls.total() == 0
+
+
+def test_a_group_that_had_enough_when_the_engine_died_asks_for_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine dies after the usable records of a group and before those of its stragglers."""
+    config = make_config(tmp_path, practice=1, practice__oversample=2)
+    write = Journal.record
+
+    async def dying(journal: Journal, kind: str, key: str, value: Any) -> None:
+        if isinstance(value, Rollout) and is_cut_off(value):
+            raise JournalError("the engine dies here")
+        await write(journal, kind, key, value)
+
+    def latency(request: ModelRequest) -> float:
+        return 1.0 if request.temperature != 0.7 or len(first.calls) % 5 < 3 else 60.0
+
+    first = ScriptedModel(SCRIPT, latency, group_limit=1)
+
+    async def begin() -> None:
+        await tfgrpo.practice(config, models=models(first), run_dir=tmp_path / "run")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "record", dying)
+        with pytest.raises(JournalError, match="dies here"):
+            SteadyClock().run(begin)
+    usable = rollouts_of(tmp_path)
+    assert len(usable) == 3
+    second = ScriptedModel(SCRIPT, group_limit=1)
+    go_on(tmp_path, second)
+    assert not [key for key in second.calls if key.startswith("practice/")]
+    rollouts = rollouts_of(tmp_path)
+    assert sum(is_cut_off(rollout) for rollout in rollouts.values()) == 2
+    assert usable.items() <= rollouts.items()

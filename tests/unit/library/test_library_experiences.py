@@ -151,4 +151,4 @@ def test_the_core_refuses_with_an_error_of_its_own() -> None:
     with pytest.raises(_core.CoreError, match="concurrency"):
         _core.Admission(concurrency=0)
     with pytest.raises(_core.CoreError, match="ticket 7 is not in flight"):
-        _core.Admission().release(7, 0.0)
+        _core.Admission().done(7, 0.0)

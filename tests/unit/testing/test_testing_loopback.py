@@ -64,13 +64,17 @@ async def test_a_script_that_raises_is_a_500() -> None:
     assert caught.type.__name__ == "ServerError"
 
 
+def launch(*options: str) -> subprocess.Popen[str]:
+    package = Path(sys.modules["tfgrpo.testing"].__path__[0]).parents[1]
+    command = [sys.executable, "-W", "error", "-m", "tfgrpo.testing.loopback", *options]
+    environment = os.environ | {"PYTHONPATH": str(package)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     log = tmp_path / "served.log"
-    package = Path(sys.modules["tfgrpo.testing"].__path__[0]).parents[1]
-    command = [sys.executable, "-W", "error", "-m", "tfgrpo.testing.loopback", "--log", str(log)]
-    environment = os.environ | {"PYTHONPATH": str(package)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+    with launch("--log", str(log)) as server:
         yield server, log
         server.kill()
 
@@ -114,3 +118,22 @@ async def test_as_a_process_it_survives_its_clients(process: tuple[subprocess.Po
     assert [served.key for served in read_log(log)] == ["doomed", "next"]
     server.send_signal(signal.SIGTERM)
     assert server.wait(timeout=10) == 0
+
+
+async def test_as_a_process_it_limits_rates_and_can_do_without_streams() -> None:
+    with launch("--no-stream", "--requests-per-minute", "60", "--tokens-per-minute", "5000") as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().strip()
+            async with aiohttp.ClientSession() as client:
+                body: dict[str, object] = {
+                    "model": "scripted",
+                    "messages": [{"role": "user", "content": "Hi"}],
+                }
+                async with client.post(url + "/chat/completions", json=body) as response:
+                    assert response.headers["x-ratelimit-remaining-requests"] == "59"
+                    assert response.headers["x-ratelimit-limit-tokens"] == "5000"
+                async with client.post(url + "/chat/completions", json=body | {"stream": True}) as response:
+                    assert response.status == 400
+        finally:
+            server.kill()

@@ -57,7 +57,7 @@ class Rates:
         moment = EPOCH + timedelta(seconds=now)
         headers = {"Date": moment.strftime("%a, %d %b %Y %H:%M:%S GMT")}
         for unit, bucket in self._buckets.items():
-            left, full = math.floor(bucket.left(now)), bucket.wait(bucket.size, now)
+            left, full = max(0, math.floor(bucket.left(now))), bucket.wait(bucket.size, now)
             headers.update(self._told(unit, f"{bucket.limit:g}", str(left), full, moment))
         if self.plan.headers == "draft" and self._buckets:
             for name in ("RateLimit", "RateLimit-Policy"):

@@ -9,6 +9,8 @@ pub(super) struct Bucket {
     depth: f64,
     /// The instant at which it is full.
     full_at: f64,
+    /// Since when it has not been full.
+    busy_from: f64,
 }
 
 impl Bucket {
@@ -19,7 +21,7 @@ impl Bucket {
     }
 
     fn new(per_second: f64, burst: f64) -> Self {
-        Self { per_second, depth: burst / per_second, full_at: f64::NEG_INFINITY }
+        Self { per_second, depth: burst / per_second, full_at: f64::NEG_INFINITY, busy_from: f64::INFINITY }
     }
 
     pub(super) fn per_second(&self) -> f64 {
@@ -33,12 +35,19 @@ impl Bucket {
     }
 
     pub(super) fn take(&mut self, amount: f64, now: f64) {
+        if self.full_at <= now {
+            self.busy_from = now;
+        }
         self.full_at = self.full_at.max(now) + amount / self.per_second;
     }
 
-    /// Corrects an earlier `take` by the difference between what was used and what was taken.
-    pub(super) fn settle(&mut self, taken: f64, used: f64) {
-        self.full_at += (used - taken) / self.per_second;
+    /// Corrects a `take` at `then` by the difference between what was used and what was taken.
+    ///
+    /// What comes back to a bucket that was full meanwhile has come back already, by time.
+    pub(super) fn settle(&mut self, taken: f64, used: f64, then: f64) {
+        if used > taken || then >= self.busy_from {
+            self.full_at += (used - taken) / self.per_second;
+        }
     }
 }
 
@@ -73,8 +82,8 @@ impl Ramp {
         self.bucket.take(1.0, now);
     }
 
-    pub(super) fn give_back(&mut self) {
-        self.bucket.settle(1.0, 0.0);
+    pub(super) fn give_back(&mut self, then: f64) {
+        self.bucket.settle(1.0, 0.0, then);
     }
 
     /// A call waits for the ramp: it doubles as long as that is so. Returns whether it is over.
@@ -86,7 +95,7 @@ impl Ramp {
         if now < self.double_at + DOUBLING {
             let rate = 2.0 * self.bucket.per_second;
             self.bucket = Bucket::new(rate, self.bucket.depth * rate);
-            self.bucket.full_at = now + self.bucket.depth;
+            self.bucket.take(self.bucket.depth * rate, now);
         }
         self.double_at = now + DOUBLING;
         self.bucket.per_second > LAST_RATE
