@@ -136,7 +136,7 @@ class Engine:
 
     def said(self) -> str:
         """What it wrote to stdout and stderr."""
-        return self.output.read_text("utf-8", "replace")
+        return self.output.read_text("utf-8", "replace") if self.output.exists() else ""
 
 
 class Stable:
@@ -150,6 +150,7 @@ class Stable:
             environment["LD_PRELOAD"] = str(path)
         self._folder = folder
         self._runs = 0
+        self._last: Engine | None = None
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.engines", str(folder)],
             stdin=subprocess.PIPE,
@@ -164,13 +165,17 @@ class Stable:
         self, *arguments: object, arm: Arm | None = None, traced: bool = False, clock: float = 0.0
     ) -> Engine:
         """Start `tfgrpo` with these arguments."""
+        if self._last is not None and self._last.ended is None:  # a failed test has left it
+            self._last.kill()
+            self._last.wait()
         self._runs += 1
         output = self._folder / f"output-{self._runs}.txt"
         job = Job(tuple(map(str, arguments)), str(output), arm, traced, clock)
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(job) + b"\n")
         self._process.stdin.flush()
-        return Engine(self.read(int), output, self)
+        self._last = Engine(self.read(int), output, self)
+        return self._last
 
     def run(self, *arguments: object, arm: Arm | None = None, clock: float = 0.0) -> Ended:
         """Start `tfgrpo` and wait for its end."""
@@ -191,7 +196,9 @@ class Stable:
         return msgspec.json.decode(line, type=type)
 
     def close(self) -> None:
-        """End the warm process."""
+        """End the warm process, and a child that a failed test has left."""
+        if self._last is not None and self._last.ended is None:
+            self._last.kill()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -226,8 +233,9 @@ class Server:
         """The paid calls between two positions of the log."""
         with self.log.open("rb") as file:
             file.seek(since)
-            lines = file.read(-1 if until is None else until - since).splitlines()
-        return [msgspec.json.decode(line, type=Served) for line in lines]
+            text = file.read(-1 if until is None else until - since)
+        # The last line may be on its way: a read may see half of a write.
+        return [msgspec.json.decode(line, type=Served) for line in text[: text.rfind(b"\n") + 1].splitlines()]
 
     def settle(self) -> None:
         """Let the server finish with what dead clients had sent: its answer comes after theirs."""
@@ -329,6 +337,7 @@ class Ledger:
 
 
 def _main(folder: Path) -> None:
+    _die_with_parent()
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _warm(folder)
@@ -407,6 +416,7 @@ def _child(job: Job, tell: int) -> None:
     code = 70
     library: Any = None
     try:
+        _die_with_parent()
         descriptor = os.open(job.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -429,6 +439,12 @@ def _child(job: Job, tell: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _die_with_parent() -> None:
+    """A test run that is killed must not leave engines behind that wait for a disk or a server for ever."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def _await_tracer() -> None:

@@ -64,7 +64,7 @@ class Trap:
 
 
 @contextmanager
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Admission]]:
+def watched() -> Iterator[list[Admission]]:
     """Every admission that is made."""
     made: list[Admission] = []
     begin = Admission.__init__
@@ -73,7 +73,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Admission]]:
         begin(self, *args, **more)
         made.append(self)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Admission, "__init__", init)
         yield made
 
@@ -118,13 +118,17 @@ def paid_at_most_once(directory: Path, served: Counter[str]) -> None:
 class Cancelling:
     """One small run, cancelled before its n-th callback; `how` is a scope of anyio or the task itself."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def __init__(self, folder: Path, how: str) -> None:
         self.folder = folder
         self.how = how
         self.config = make_config(
-            folder, practice=3, held_out=2, evaluation__samples=1, practice__batch_size=2
+            folder,
+            practice=3,
+            held_out=2,
+            evaluation__samples=1,
+            practice__batch_size=2,
+            limits__concurrency=2,
         )
-        self._monkeypatch = monkeypatch
 
     def run(self, nth: int | None) -> tuple[Trap, ScriptedModel, tfgrpo.Run | None]:
         """The trap, the model, and the run if it ended before it was cancelled."""
@@ -140,7 +144,7 @@ class Cancelling:
 
         async def main() -> tfgrpo.Run | None:
             loop, run = asyncio.get_running_loop(), None
-            with watched(self._monkeypatch) as admissions:
+            with watched() as admissions:
                 if self.how == "scope":
                     run = await work()
                 else:
@@ -188,10 +192,10 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.timeout(1800)
 def test_cancelled_at_any_await_nothing_leaks_and_nothing_is_lost(
-    quick_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, step: int, every: int
+    quick_path: Path, how: str, step: int, every: int
 ) -> None:
     """Cancelled at every `step`-th n; every `every`-th of those is resumed as well."""
-    small = Cancelling(quick_path, monkeypatch, how)
+    small = Cancelling(quick_path, how)
     whole = small.run(None)
     assert whole[2] is not None
     gc.collect()
@@ -300,6 +304,7 @@ class Hanging(ScriptedModel):
     def __init__(self, stop: tfgrpo.StopSwitch) -> None:
         super().__init__(SCRIPT)
         self.late: list[str] = []
+        self.places = 0
         self._stop = stop
 
     async def complete(self, request: ModelRequest, *, key: str = "", **more: Any) -> ModelReply:
@@ -323,14 +328,15 @@ def stopped_at(folder: Path, config: tfgrpo.Config, nth: int) -> tuple[Trap, Han
 
     async def main() -> bool:
         trap.set(ask)
-        try:
-            await tfgrpo.practice(config, models=models(model), run_dir=folder, stop=stop)
-        except RunStoppedError as error:
-            assert isinstance(error.reason, InterruptedRunError)  # noqa: PT017
-            return True
-        finally:
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert trap.told == []
+        with watched() as admissions:
+            try:
+                await tfgrpo.practice(config, models=models(model), run_dir=folder, stop=stop)
+            except RunStoppedError as error:
+                assert isinstance(error.reason, InterruptedRunError)  # noqa: PT017
+                return True
+            finally:
+                model.places = sum(a.snapshot().in_flight + a.snapshot().waiting for a in admissions)
+                clean(trap, [])
         return False
 
     stopped = clock.run(main)
@@ -339,18 +345,21 @@ def stopped_at(folder: Path, config: tfgrpo.Config, nth: int) -> tuple[Trap, Han
 
 @dataclass
 class Stops:
-    """What came of stopping at every n: how many stopped the run; calls sent after the stop; late ends."""
+    """What came of stopping at every n: how many stopped the run; calls sent after the stop; late ends; places kept."""
 
     met: int = 0
     late: list[tuple[int, str]] = field(default_factory=list)
     slow: list[tuple[int, float]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
 def stops(tmp_path_factory: pytest.TempPathFactory) -> Stops:
     """Every n once. After each no task is left, and nothing that nobody retrieved."""
     folder, found, nth = tmp_path_factory.mktemp("stops"), Stops(), 0
-    config = make_config(folder, practice=3, held_out=2, evaluation__samples=1, practice__batch_size=2)
+    config = make_config(
+        folder, practice=3, held_out=2, evaluation__samples=1, practice__batch_size=2, limits__concurrency=1
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tfgrpo.report.html.render", lambda *_: "<!doctype html>")
         while True:
@@ -361,16 +370,26 @@ def stops(tmp_path_factory: pytest.TempPathFactory) -> Stops:
             found.met += stopped
             found.late += [(nth, key) for key in model.late]
             found.slow += [(nth, seconds)] if seconds > DRAINED else []
+            found.kept += [nth] if model.places else []
 
 
 def test_a_stop_at_any_await_ends_the_run(stops: Stops) -> None:
     assert stops.met > 100
 
 
+def test_a_stop_at_any_await_ends_in_time(stops: Stops) -> None:
+    assert stops.slow == []
+
+
+@pytest.mark.xfail(reason="a call whose intent is on its way when the stop comes is still sent", strict=True)
+def test_a_stop_at_any_await_launches_nothing_more(stops: Stops) -> None:
+    assert stops.late == []
+
+
 @pytest.mark.xfail(
-    reason="a call whose intent is on its way when the stop comes is still sent, and no drain bounds it",
+    reason="a call that is granted its place and stopped before it goes on never gives the place back",
     strict=True,
 )
-def test_a_stop_at_any_await_launches_nothing_more_and_ends_in_time(stops: Stops) -> None:
-    assert stops.slow == []
-    assert stops.late == []
+def test_a_stop_at_any_await_gives_every_place_back(stops: Stops) -> None:
+    """Runs that share a key share the gate: a place kept is missing to all that come after."""
+    assert stops.kept == []

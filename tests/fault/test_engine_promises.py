@@ -54,9 +54,6 @@ def test_without_a_crash_no_call_is_left_open(tmp_path: Path) -> None:
     assert left == []
 
 
-@pytest.mark.xfail(
-    reason="what a cancelled sibling may have cost is in no account until a resume", strict=True
-)
 def test_what_was_cut_off_counts_against_the_budget(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice__summaries="always")
     plan = FaultPlan().when(
