@@ -7,6 +7,7 @@ and nobody starves.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -63,10 +64,10 @@ class Limiter(RuleBasedStateMachine):
         for ticket in tickets:
             call = self.waiting.pop(ticket)
             # Nobody of a higher priority waits, nor anybody of the same run who came before.
-            assert all(call[0] <= other[0] for other in self.waiting.values() if other not in tickets)
-            assert all(
-                ticket < other for other, asked in self.waiting.items() if asked[:2] == call[:2]
-            ), "overtaken"
+            assert all(call[0] <= other[0] for other in self.waiting.values())
+            assert all(ticket < other for other, asked in self.waiting.items() if asked[:2] == call[:2]), (
+                "overtaken"
+            )
             self.flying[ticket] = call
             self.granted[ticket] = self.now
 
@@ -97,7 +98,7 @@ class Limiter(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.integers(0, 5), pause=PAUSES, used=st.integers(0, 10_000))
     def end(self, data: st.DataObject, how: int, pause: float | None, used: int) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.flying)))
-        release = [
+        release: Callable[[], None] = [
             lambda: self.core.done(ticket, self.now),
             lambda: self.core.done(ticket, self.now, (used, used)),
             lambda: self.core.rate_limited(ticket, self.now, pause),
@@ -178,5 +179,5 @@ TestLimiter.settings = settings(max_examples=200, stateful_step_count=40, deadli
 
 
 @pytest.mark.nightly
-class TestLimiterNightly(Limiter.TestCase):  # type: ignore[name-defined, misc]
+class TestLimiterNightly(Limiter.TestCase):  # type: ignore[valid-type, misc]
     settings = settings(max_examples=20_000, stateful_step_count=60, deadline=None)

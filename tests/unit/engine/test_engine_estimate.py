@@ -164,7 +164,8 @@ def test_the_embedded_model_costs_nothing_and_takes_groups_of_four(tmp_path: Pat
 
 
 def test_time_is_told_by_the_limit_that_binds(tmp_path: Path) -> None:
-    assert estimated(small(tmp_path)).least_seconds is None
+    free = small(tmp_path, limits__requests_per_minute=None)
+    assert estimated(free).least_seconds is None
     found = estimated(small(tmp_path, limits__requests_per_minute=60, limits__tokens_per_minute=100))
     floors = {floor.limit: floor.seconds for floor in found.floors}
     assert floors["limits.requests_per_minute"].middle == found.total.calls.middle
