@@ -198,5 +198,9 @@ class RunStoppedError(TfgrpoError):
         self.reason = reason
 
 
+class HookError(TfgrpoError):
+    """A hook raised: the run stops with everything kept, because silent hooks hide bugs. Its error is the cause."""
+
+
 #: What no rollout may swallow as its own fault.
-FATAL_ERRORS: tuple[type[TfgrpoError], ...] = (RunStoppedError, JournalError)
+FATAL_ERRORS: tuple[type[TfgrpoError], ...] = (RunStoppedError, JournalError, HookError)

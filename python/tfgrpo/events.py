@@ -1,7 +1,7 @@
 """What happens in a run, as data: hooks receive these events, nothing flows back up.
 
 A hook is any callable that takes one event; it must be quick and must not raise (one that raises stops the
-run with its own error, because silent hooks hide bugs). Events are emitted from the event loop's thread.
+run with a `HookError`, because silent hooks hide bugs). Events are emitted from the event loop's thread.
 
 `Sampled` is for displays: it comes on a timer, so that nobody has to draw once a call. It costs a timer, and is
 therefore only emitted where a hook has the attribute `sample_every`, the seconds between two samples it wants.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from tfgrpo.errors import HookError
 from tfgrpo.types import ApplyReport, Group, Rollout, Struct, Usage
 
 
@@ -142,6 +143,16 @@ class Hooks:
         return min((float(seconds) for seconds in wanted if seconds is not None), default=None)
 
     def emit(self, event: Event) -> None:
-        """Hand an event to every hook."""
-        for hook in self._hooks:
-            hook(event)
+        """Hand an event to every hook.
+
+        Raises:
+            HookError: a hook raised.
+        """
+        try:
+            for hook in self._hooks:
+                hook(event)
+        except Exception as error:
+            raise HookError(
+                f"A hook raised {type(error).__name__} on {type(event).__name__}: {error}. Mend the hook, or go on "
+                "without it; everything is kept."
+            ) from error

@@ -363,11 +363,18 @@ def write_report(run_dir: str | Path) -> Run:
     records = read_records(directory)
     comparison, result = result_of(records)
     try:
-        (directory / "result.json").write_bytes(encode(result))
-        (directory / "report.html").write_text(render(result, records), encoding="utf-8")
+        _replace(directory / "result.json", encode(result))
+        _replace(directory / "report.html", render(result, records).encode())
     except OSError as error:
         raise ConfigError(f"{directory}: the report cannot be written: {error.strerror}.") from None
     return Run(directory, records.library, comparison, result)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(data)
+    new.replace(path)
 
 
 def unpriced(config: Config) -> list[Role]:

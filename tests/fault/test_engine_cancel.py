@@ -276,7 +276,6 @@ def test_cancelled_at_any_await_no_connection_stays_open(quick_path: Path, every
         assert met > 150 // every
 
 
-@pytest.mark.xfail(reason="a shield of anyio does not hold off the cancellation of a task", strict=True)
 async def test_a_journal_whose_closing_is_cancelled_is_closed(tmp_path: Path) -> None:
     """`asyncio.timeout` and `asyncio.TaskGroup` cancel tasks, not scopes; the run must stay free for a resume."""
 
@@ -381,15 +380,10 @@ def test_a_stop_at_any_await_ends_in_time(stops: Stops) -> None:
     assert stops.slow == []
 
 
-@pytest.mark.xfail(reason="a call whose intent is on its way when the stop comes is still sent", strict=True)
 def test_a_stop_at_any_await_launches_nothing_more(stops: Stops) -> None:
     assert stops.late == []
 
 
-@pytest.mark.xfail(
-    reason="a call that is granted its place and stopped before it goes on never gives the place back",
-    strict=True,
-)
 def test_a_stop_at_any_await_gives_every_place_back(stops: Stops) -> None:
     """Runs that share a key share the gate: a place kept is missing to all that come after."""
     assert stops.kept == []

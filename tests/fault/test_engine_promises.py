@@ -39,10 +39,6 @@ class Slow(ScriptedModel):
         return await super().complete(request, key=key, **more)
 
 
-@pytest.mark.xfail(
-    reason="a summary that fails cancels its siblings in flight: paid, not in the account, open without a crash",
-    strict=True,
-)
 def test_without_a_crash_no_call_is_left_open(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice__summaries="always")
     plan = FaultPlan().when(
@@ -72,10 +68,6 @@ def test_what_was_cut_off_counts_against_the_budget(tmp_path: Path) -> None:
     assert totals[-1].calls >= perhaps
 
 
-@pytest.mark.xfail(
-    reason="how many answers one request asks for is not kept: a resume asks for whole groups again",
-    strict=True,
-)
 def test_single_requests_stay_single_after_a_resume(tmp_path: Path) -> None:
     """An endpoint that once answered too few choices gets single requests; those completed must not be lost."""
     stop, finished, keys = tfgrpo.StopSwitch(), 0, Counter[str]()
@@ -120,9 +112,6 @@ def test_single_requests_stay_single_after_a_resume(tmp_path: Path) -> None:
     assert not asked_again, "completed, paid, and asked for again as part of a group"
 
 
-@pytest.mark.xfail(
-    reason="an exception of a hook becomes a fault of the rollout whose call ended well", strict=True
-)
 def test_a_hook_that_fails_is_not_a_fault_of_a_rollout(tmp_path: Path) -> None:
     def broken(event: Event) -> None:
         if isinstance(event, CallFinished):

@@ -230,10 +230,6 @@ def test_a_disk_that_refuses_loses_nothing(
 
 
 @needs_shim
-@pytest.mark.xfail(
-    reason="closing the new journal ignores that its log could not be folded in; the torn file is then renamed",
-    strict=True,
-)
 @pytest.mark.parametrize(("kind", "error"), REFUSALS)
 def test_a_disk_that_refuses_a_new_journal_leaves_a_whole_one_or_none(
     world: World, quick_path: Path, kind: Call, error: int

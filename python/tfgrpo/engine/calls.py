@@ -17,6 +17,7 @@ import anyio
 from tfgrpo.config import Config
 from tfgrpo.engine.admission import Admission, Lease
 from tfgrpo.engine.budget import Budget
+from tfgrpo.engine.records import SingleRequests
 from tfgrpo.engine.upstream import Upstream
 from tfgrpo.errors import (
     FATAL_MODEL_ERRORS,
@@ -32,7 +33,7 @@ from tfgrpo.errors import (
 )
 from tfgrpo.events import CallFinished, Hooks
 from tfgrpo.journal import CallState, CallStatus, Journal, request_digest
-from tfgrpo.models import Model
+from tfgrpo.models import GroupRequestUnsupportedError, Model
 from tfgrpo.models.deadline import Deadline
 from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
 
@@ -91,6 +92,8 @@ class Calls:
                 endpoint = config.model.role(role)
                 upstream = shared[id(admissions[role])] = Upstream(model, admissions[role], endpoint)
             self._upstreams[role] = upstream
+        told = journal.records("single requests", SingleRequests)
+        self._single = {role for role in models if role.value in told}
         self._in_flight = 0
         self._halted: RunStoppedError | None = None
         # What precedes a launch ends with a halt; what is in flight has a while to finish.
@@ -111,8 +114,12 @@ class Calls:
                 self.budget.spent += self._upstreams[call.role].expected(call.role, request)
 
     def group_limit(self, role: Role) -> int | None:
-        """How many answers one request of this role may ask for; None where there is no known bound."""
-        return self._upstreams[role].model.group_limit
+        """How many answers one request of this role may ask for; None where there is no known bound.
+
+        What the endpoint refused once in this run it is not asked again after a resume: the requests would differ.
+        """
+        limit = self._upstreams[role].model.group_limit
+        return 1 if role in self._single else limit
 
     def waits(self) -> dict[str, int]:
         """How many calls wait for something else than an admission, by what for."""
@@ -205,6 +212,9 @@ class Calls:
                 limited_since = None
                 if isinstance(error, FATAL_MODEL_ERRORS):
                     await self._stop(error)
+                if isinstance(error, GroupRequestUnsupportedError) and self.group_limit(role) == 1:
+                    await self._journal.record("single requests", role.value, SingleRequests(key))
+                    self._single.add(role)
                 if not error.retryable:
                     raise
                 # While the provider is down it is not this call that fails, unless nothing ever got through.
@@ -245,10 +255,10 @@ class Calls:
             output_tokens=expected.output_tokens,
         )
         lease.on_sent, lease.on_first_token = watch.launched, watch.first_token
-        if not lease.enter():
-            await self._unless_halted(lease.wait)
         upstream.entered()
         try:
+            if not lease.enter():
+                await self._unless_halted(lease.wait)
             most = upstream.most(expected, request)
             if not self.budget.try_reserve(most):
                 await self._reserve(most)
@@ -256,6 +266,8 @@ class Calls:
             self._in_flight += 1
             try:
                 await self._journal.intend(key, attempt, role, request)
+                if self._halted is not None:
+                    await self._unsent(key, attempt, self._halted)
                 spent = expected  # from here on it may be paid, whatever happens
                 try:
                     reply = await self._send(upstream, key, request, lease, stream)
@@ -289,6 +301,12 @@ class Calls:
         upstream.answered(role, request, reply)
         self._hooks.emit(CallFinished(key, reply.usage, self.budget.spent))
         return reply
+
+    async def _unsent(self, key: str, attempt: int, halted: RunStoppedError) -> NoReturn:
+        """The halt came while the intent was on its way to the disk: nothing is sent, so nothing was paid."""
+        fault = fault_of(halted.reason, FaultKind.MODEL)
+        await self._journal.fail(key, attempt, fault, maybe_paid=False)
+        raise halted
 
     async def _send(
         self, upstream: Upstream, key: str, request: ModelRequest, lease: Lease, stream: bool

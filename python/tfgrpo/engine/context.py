@@ -97,30 +97,48 @@ def distiller_send(calls: Calls, seed: int) -> Callable[[str, ModelRequest], Awa
 async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]:
     """Work on all items at once; results in the order of the items, whatever finishes first.
 
-    The first error of any item cancels all others, and is raised as it is, not in a group: what stops the
-    run before what spoils one item, where both happened.
+    What spoils one item leaves the others to end, since their calls are paid; then the first error in the order
+    of the items is raised. What stops the run, or is no error of ours, cancels all others and is raised at once, as
+    it is and not in a group.
 
     Cancellation: cancels all items.
     """
     todo = list(items)
     results: dict[int, B] = {}
+    spoilt: dict[int, TfgrpoError] = {}
 
     async def one(index: int, item: A) -> None:
-        results[index] = await work(item)
+        try:
+            results[index] = await work(item)
+        except FATAL_ERRORS:
+            raise
+        except TfgrpoError as error:
+            spoilt[index] = error
 
     try:
         async with anyio.create_task_group() as group:
             for index, item in enumerate(todo):
                 group.start_soon(one, index, item)
     except BaseExceptionGroup as errors:
-        for family in (*FATAL_ERRORS, TfgrpoError):
-            told: BaseExceptionGroup[TfgrpoError] | None = errors.subgroup(family)
-            if told is not None:
-                raise _first(told) from None
+        told: BaseExceptionGroup[TfgrpoError] | None = errors.subgroup(FATAL_ERRORS)
+        if told is not None:
+            raise _first(told) from None
         raise
+    if spoilt:
+        raise spoilt[min(spoilt)]
     return [results[index] for index in range(len(todo))]
 
 
 def _first(errors: BaseExceptionGroup[TfgrpoError]) -> TfgrpoError:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    """Why the run stops; of several reasons the one that FATAL_ERRORS names first."""
+    found: list[TfgrpoError] = []
+
+    def gather(group: BaseExceptionGroup[TfgrpoError]) -> None:
+        for error in group.exceptions:
+            if isinstance(error, BaseExceptionGroup):
+                gather(error)
+            else:
+                found.append(error)
+
+    gather(errors)
+    return min(found, key=lambda error: [isinstance(error, family) for family in FATAL_ERRORS].index(True))

@@ -55,6 +55,12 @@ class StepRecord(Struct, frozen=True):
     fault: Fault | None = None
 
 
+class SingleRequests(Struct, frozen=True):
+    """An endpoint refused a group request, by the key of the call: a role's calls are single ones from then on."""
+
+    refused: str
+
+
 class StoredLibrary(Struct, frozen=True):
     """A library in the journal, under its digest, as its JSON text."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -101,6 +102,8 @@ class Journal:
         self.reader = reader
         self.header: dict[str, Any] = reader.header
         self._lock = lock
+        self._closing = threading.Lock()
+        self._closed = False
         self._clock = clock
         self._path = reader.path
         self._calls: dict[str, _Call] = {}
@@ -458,17 +461,24 @@ class Journal:
         Blocks for one commit. On a disk that is full it is tried once more; what was not acknowledged is
         lost then, and nothing that was.
         """
-        self.reader.close()
-        self._writer.close()
-        self._lock.release()
+        with self._closing:  # from two threads, where a task was cancelled while one of them did it
+            if not self._closed:
+                self._closed = True
+                self.reader.close()
+                self._writer.close()
+                self._lock.release()
 
     async def __aenter__(self) -> Journal:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        # Shielded: a cancelled run closes its journal like any other.
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.close)
+        # Shielded: a cancelled run closes its journal like any other. A task that is cancelled by itself (asyncio's
+        # own timeouts do that) knows no shield: then the loop is blocked for one commit.
+        try:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.close)
+        finally:
+            self.close()
 
 
 def _sealed(row: int, head: Intent | Outcome | Record) -> bytes:

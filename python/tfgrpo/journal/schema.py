@@ -246,7 +246,8 @@ def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = ()) -> None:
     building = path.with_name(path.name + ".new")
     with guarded(path):
         try:
-            building.unlink(missing_ok=True)
+            for left in ("", "-wal", "-shm"):
+                building.with_name(building.name + left).unlink(missing_ok=True)
             with contextlib.closing(apsw.Connection(str(building))) as connection:
                 connection.pragma("page_size", PAGE)
                 mode = connection.pragma("journal_mode", "wal")
@@ -263,6 +264,14 @@ def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = ()) -> None:
                     connection.executemany("INSERT INTO blobs VALUES (?, ?)", blobs)
                     connection.pragma("application_id", APPLICATION_ID)
                     connection.pragma("user_version", VERSION)
+                # Closing would fold the log in as well, and say nothing if the disk refuses.
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            log_left = building.with_name(building.name + "-wal")
+            if log_left.exists() and log_left.stat().st_size:
+                raise JournalError(
+                    f"The journal {path} cannot be created: the disk did not take all of it. Check the free space, and "
+                    "start the run again."
+                )
             building.rename(path)
             _sync_directory(path.parent)
         except OSError as error:
