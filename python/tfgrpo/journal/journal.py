@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,6 +141,7 @@ class Journal:
             elif type(head) is Record:
                 self._records.setdefault(head.kind, {})[head.key] = row, head.digest
         totals.last = row
+        self._left_open = list(intents.values())
         return row
 
     @classmethod
@@ -262,6 +263,17 @@ class Journal:
             self.reader.reply_of(call.end) if state is CallStatus.COMPLETED else None,
             self.reader.fault_of(call.end) if state is CallStatus.FAILED else None,
         )
+
+    def left_open(self) -> Iterator[tuple[Role, ModelRequest]]:
+        """The attempts that earlier engines had in flight when they ended: they may have been paid.
+
+        The same as the open ones of `reader.calls()` when the journal was opened, without reading all calls.
+
+        Raises:
+            JournalError: a request cannot be read.
+        """
+        for call in self._left_open:
+            yield call.role, self.reader.value(call.row, ModelRequest)
 
     async def intend(self, key: str, attempt: int, role: Role, request: ModelRequest) -> None:
         """Make the intent of one attempt durable; send the request only after this returns.

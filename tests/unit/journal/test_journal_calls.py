@@ -191,3 +191,14 @@ def test_what_requests_share_is_stored_once(path: Path) -> None:
     with JournalReader(path) as reader:
         assert reader.request("k7", 0).messages[0] == shared
     assert path.stat().st_size < 300 * 1_000
+
+
+async def test_what_an_earlier_engine_left_open_is_known(path: Path) -> None:
+    async with Journal.create(path, {}) as journal:
+        await journal.intend("a", 0, Role.ROLLOUT, REQUEST)
+        await journal.intend("a", 1, Role.ROLLOUT, REQUEST)
+        await journal.intend("b", 0, Role.JUDGE, OTHER)
+        await journal.complete("a", 1, REPLY)
+        assert list(journal.left_open()) == []
+    async with Journal.open(path) as journal:
+        assert list(journal.left_open()) == [(Role.ROLLOUT, REQUEST), (Role.JUDGE, OTHER)]
