@@ -25,14 +25,13 @@ from tfgrpo.errors import (
     ConnectError,
     InterruptedRunError,
     JournalError,
-    JournalMismatchError,
     ModelError,
     RateLimitedError,
     RunStoppedError,
     TfgrpoError,
 )
 from tfgrpo.events import CallFinished, Hooks
-from tfgrpo.journal import CallState, CallStatus, Journal, request_digest
+from tfgrpo.journal import CallState, Journal
 from tfgrpo.models import GroupRequestUnsupportedError, Model
 from tfgrpo.models.deadline import Deadline
 from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
@@ -105,13 +104,8 @@ class Calls:
 
     def count_open_intents(self) -> None:
         """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
-        reader = self._journal.reader
-        if reader.open_intents() == 0:
-            return  # the common case: no need to read every call of a long run
-        for call in reader.calls():
-            if call.state is CallStatus.OPEN:
-                request = reader.request(call.key, call.attempt)
-                self.budget.spent += self._upstreams[call.role].expected(call.role, request)
+        for role, request in self._journal.left_open():
+            self.budget.spent += self._upstreams[role].expected(role, request)
 
     def group_limit(self, role: Role) -> int | None:
         """How many answers one request of this role may ask for; None where there is no known bound.
@@ -175,17 +169,11 @@ class Calls:
         Cancellation: a waiting call leaves the queue. A call in flight is aborted and charged as possibly paid; its
             intent stays open in the journal, unless `abandoned` says why it failed.
         """
-        last: CallState | None = self._journal.last(key)
-        if last is not None:
-            if last.digest != request_digest(request):
-                raise JournalMismatchError(
-                    f"The journal holds another request under {key}: prompts, data or settings changed "
-                    "since. Resume with the configuration the run was started with, or start a new run."
-                )
-            if last.reply is not None:
-                if on_first_token is not None:
-                    on_first_token()
-                return last.reply
+        last: CallState | None = self._journal.last(key, request)
+        if last is not None and last.reply is not None:
+            if on_first_token is not None:
+                on_first_token()
+            return last.reply
         watch = _Watch(on_launch, on_first_token, abandoned)
         upstream = self._upstreams[role]
         attempt = 0 if last is None else last.attempt + 1
@@ -213,7 +201,7 @@ class Calls:
                 if isinstance(error, FATAL_MODEL_ERRORS):
                     await self._stop(error)
                 if isinstance(error, GroupRequestUnsupportedError) and self.group_limit(role) == 1:
-                    await self._journal.record("single requests", role.value, SingleRequests(key))
+                    await self._journal.record("single requests", role.value, SingleRequests(role))
                     self._single.add(role)
                 if not error.retryable:
                     raise

@@ -5,7 +5,16 @@ from __future__ import annotations
 import hashlib
 from urllib.parse import quote
 
-from tfgrpo.types import ApplyReport, DroppedOperation, Fault, Operation, SemanticAdvantage, Signal, Struct
+from tfgrpo.types import (
+    ApplyReport,
+    DroppedOperation,
+    Fault,
+    Operation,
+    Role,
+    SemanticAdvantage,
+    Signal,
+    Struct,
+)
 
 
 class GroupRecord(Struct, frozen=True):
@@ -56,9 +65,9 @@ class StepRecord(Struct, frozen=True):
 
 
 class SingleRequests(Struct, frozen=True):
-    """An endpoint refused a group request, by the key of the call: a role's calls are single ones from then on."""
+    """The endpoint of a role refused a group request: its calls ask for one answer each from then on."""
 
-    refused: str
+    role: Role
 
 
 class StoredLibrary(Struct, frozen=True):
