@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import enum
+import faulthandler
 import functools
 import gc
 import importlib
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 import traceback
 import types
@@ -83,6 +85,10 @@ class Job(msgspec.Struct, frozen=True):
     clock: float = 0.0
 
 
+#: Seconds after which a child hangs.
+LONGEST = 90.0
+
+
 class Ended(msgspec.Struct, frozen=True):
     """How a child ended: its exit code or minus its signal, seconds, peak memory in KiB, calls the shim saw."""
 
@@ -129,9 +135,14 @@ class Engine:
             return False
 
     def wait(self) -> Ended:
-        """Wait for the end."""
+        """Wait for the end; one that takes as long as no run does is aborted, and writes where it hangs."""
         if self.ended is None:
-            self.ended = self._stable.read(Ended)
+            watch = threading.Timer(LONGEST, self.kill, [signal.SIGABRT])
+            watch.start()
+            try:
+                self.ended = self._stable.read(Ended)
+            finally:
+                watch.cancel()
         return self.ended
 
     def said(self) -> str:
@@ -420,6 +431,7 @@ def _child(job: Job, tell: int) -> None:
         descriptor = os.open(job.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        faulthandler.enable()
         if job.arm is not None or job.clock:
             library = ctypes.CDLL(None)
         if job.traced:

@@ -185,14 +185,14 @@ class Admission:
     def read(
         self,
         ticket: int,
-        readings: list[tuple[int, float | None, float | None, float | None]],
+        readings: list[tuple[int, float | None, float | None, float | None, float | None]],
         refused_call: bool,
         now: float,
     ) -> None:
         """What the head of a response said of limits; `refused_call`: it is a 429.
 
-        A reading is (kind, limit, remaining, seconds until the whole is there again); kinds are 0 requests, 1 tokens,
-        2 tokens in, 3 tokens out.
+        A reading is (kind, limit, remaining, seconds until the whole is there again, seconds that the whole is for);
+        kinds are 0 requests, 1 tokens, 2 tokens in, 3 tokens out.
 
         Raises:
             CoreError: the ticket is not in flight.

@@ -91,7 +91,10 @@ def test_a_run_takes_the_place_of_the_guesses(tmp_path: Path, capsys: pytest.Cap
     found = json.loads(capsys.readouterr().out)
     assert found["source"] == str(tmp_path / "run")
     assert found["least_seconds"]["middle"] >= 0  # a run knows how long a call takes
-    assert [floor["limit"] for floor in found["floors"]] == ["limits.concurrency"]
+    assert [floor["limit"] for floor in found["floors"]] == [
+        "limits.requests_per_minute",
+        "limits.concurrency",
+    ]
 
 
 @pytest.mark.parametrize(

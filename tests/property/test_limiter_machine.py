@@ -24,6 +24,7 @@ READINGS = st.lists(
         st.none() | st.floats(-1, 1e5),
         st.none() | st.floats(-1, 1e5),
         st.none() | st.floats(-1, 120),
+        st.none() | st.floats(-1, 120),
     ),
     max_size=3,
 )

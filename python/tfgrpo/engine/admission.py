@@ -102,7 +102,7 @@ class Lease:
     def answered(self, status: int, readings: Sequence[LimitReading]) -> None:
         """The head of a response tells of limits."""
         if readings and self._held:
-            told = [(_KINDS[r.kind], r.limit, r.remaining, r.reset) for r in readings]
+            told = [(_KINDS[r.kind], r.limit, r.remaining, r.reset, r.window) for r in readings]
             self._admission.core.read(self._ticket, told, status == 429, self._admission.now())
 
     def first_token(self) -> None:

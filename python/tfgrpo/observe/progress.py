@@ -19,6 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tfgrpo.errors import CutOffError
 from tfgrpo.events import (
     CallFinished,
     Event,
@@ -77,7 +78,7 @@ class Progress:
         self._step = ""
         self._started = self._last_line = clock()
         self._total = self._done = self._replayed = self._rerun = self._faulted = 0
-        self._groups: Counter[str] = Counter()
+        self._groups: Counter[tuple[int, str]] = Counter()  # by step and signal: steps may overlap
         self._usage = Usage()
         self._sampled: Sampled | None = None
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
@@ -131,11 +132,13 @@ class Progress:
                 self._replayed += 1
         else:
             self._rerun += 1
-        if event.rollout.ending is Ending.FAULTED:
+        fault = event.rollout.fault
+        # A straggler that was cut off is nobody's fault.
+        if event.rollout.ending is Ending.FAULTED and (fault is None or fault.error != CutOffError.__name__):
             self._faulted += 1
 
     def _group_finished(self, event: GroupFinished) -> None:
-        self._groups[event.group.signal.value] += 1
+        self._groups[event.step, event.group.signal.value] += 1
 
     # --- now and then: say -------------------------------------------------------------------------------
 
@@ -168,7 +171,8 @@ class Progress:
 
     def _step_finished(self, event: StepFinished) -> None:
         report = event.report
-        groups = ", ".join(f"{count} {signal}" for signal, count in sorted(self._groups.items()))
+        mine = sorted(place for place in self._groups if place[0] == event.step)
+        groups = ", ".join(f"{self._groups.pop(place)} {place[1]}" for place in mine)
         self.say(f"  groups: {groups or 'none'}")
         self.say(
             f"  operations: {len(report.added)} added, {len(report.modified)} modified, "
@@ -177,7 +181,6 @@ class Progress:
         verdict = "" if event.accepted else "; the old library stays"
         entries = "1 entry" if event.entries == 1 else f"{event.entries:,} entries"
         self.say(f"  library: {entries}{verdict}")
-        self._groups.clear()
 
     def _warned(self, event: Warned) -> None:
         self.say(f"warning: {event.message}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from tfgrpo.config import PriceSection
 from tfgrpo.engine.evaluate import Evaluation
 from tfgrpo.engine.records import GroupRecord, StepRecord
 from tfgrpo.library import PromptAssembler
+from tfgrpo.models.pricing import saved_usd
 from tfgrpo.report.comparison import Comparison, compare, mean_interval
 from tfgrpo.report.records import RunRecords
 from tfgrpo.report.result import (
@@ -21,7 +21,7 @@ from tfgrpo.report.result import (
     StepResult,
     build_result,
 )
-from tfgrpo.types import Ending, Role, Rollout, Signal, Usage
+from tfgrpo.types import Ending, Role, Rollout, Signal
 
 
 def result_of(records: RunRecords) -> tuple[Comparison | None, Result]:
@@ -69,13 +69,6 @@ def result_of(records: RunRecords) -> tuple[Comparison | None, Result]:
         open_intents=records.open_intents,
     )
     return comparison, result
-
-
-def saved_usd(usage: Usage, price: PriceSection | None) -> float:
-    """US dollars that the cached tokens would have cost more at the full price; 0.0 without prices."""
-    if price is None or price.cached_input is None:
-        return 0.0
-    return usage.cached_tokens * (price.input - price.cached_input) / 1_000_000
 
 
 def _arm(evaluation: Evaluation, samples: int) -> Arm:

@@ -267,8 +267,13 @@ fn nothing_that_is_granted_and_never_sent_counts_for_a_meter() {
     let first = admission.submit(0, 0, tokens(0), 0.0);
     admission.poll(0.0, usize::MAX);
     admission.sent(first, 0.0).unwrap();
-    let reading =
-        Reading { kind: Kind::Requests, limit: Some(60.0), remaining: Some(2.0), reset: Some(58.0) };
+    let reading = Reading {
+        kind: Kind::Requests,
+        limit: Some(60.0),
+        remaining: Some(2.0),
+        reset: Some(58.0),
+        window: None,
+    };
     admission.read(first, &[reading], false, 0.1).unwrap();
     admission.release(first, Outcome::Done(None), 0.1).unwrap();
     for _ in 0..50 {
@@ -300,7 +305,7 @@ proptest! {
             }
             admission.sent(ticket, now).unwrap();
             let (kind, limit, remaining, reset) = readings[place];
-            let reading = Reading { kind: Kind::ALL[kind], limit, remaining, reset };
+            let reading = Reading { kind: Kind::ALL[kind], limit, remaining, reset, window: None };
             admission.read(ticket, &[reading], refusals[place], now + 0.1).unwrap();
             let outcome = if refusals[place] { Outcome::RateLimited(None) } else { Outcome::Done(None) };
             admission.release(ticket, outcome, now + 0.1).unwrap();

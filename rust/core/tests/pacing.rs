@@ -124,6 +124,7 @@ impl Gate {
             limit: Some(limit),
             remaining: Some(remaining),
             reset: Some(reset),
+            window: None,
         }]
     }
 }

@@ -7,8 +7,8 @@ use tfgrpo_core::{Demand, Kind, Outcome, RateLimit, Reading};
 
 use crate::refused;
 
-/// A reading as Python has it: kind, limit, remaining, reset.
-type Told = (usize, Option<f64>, Option<f64>, Option<f64>);
+/// A reading as Python has it: kind, limit, remaining, reset, window.
+type Told = (usize, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
 
 /// A snapshot as Python has it; the fields of `tfgrpo_core::Snapshot` in their order.
 type State = (usize, usize, Option<f64>, &'static str, Option<u64>, Option<f64>, f64, u64);
@@ -64,8 +64,8 @@ impl Admission {
     fn read(&self, ticket: u64, readings: Vec<Told>, refused_call: bool, now: f64) -> PyResult<()> {
         let readings: Vec<Reading> = readings
             .into_iter()
-            .filter_map(|(kind, limit, remaining, reset)| {
-                Kind::ALL.get(kind).map(|kind| Reading { kind: *kind, limit, remaining, reset })
+            .filter_map(|(kind, limit, remaining, reset, window)| {
+                Kind::ALL.get(kind).map(|kind| Reading { kind: *kind, limit, remaining, reset, window })
             })
             .collect();
         self.lock().read(ticket, &readings, refused_call, now).map_err(refused)

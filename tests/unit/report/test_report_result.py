@@ -13,7 +13,7 @@ import pytest
 
 from tfgrpo.config import PriceSection
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.report.build import saved_usd
+from tfgrpo.models.pricing import saved_usd
 from tfgrpo.report.comparison import compare
 from tfgrpo.report.result import (
     Arm,

@@ -33,6 +33,8 @@ pub struct Reading {
     pub remaining: Option<f64>,
     /// Seconds until the whole is there again.
     pub reset: Option<f64>,
+    /// Seconds that the whole is for; a minute where it is not said.
+    pub window: Option<f64>,
 }
 
 /// When a call was sent, how much had been sent then, itself included, and what the meter thought was left.
@@ -85,7 +87,7 @@ impl Meter {
         if limit <= 0.0 {
             return None;
         }
-        let per_second = limit / 60.0;
+        let per_second = limit / known(reading.window).filter(|window| *window > 0.0).unwrap_or(60.0);
         let whole_at = mark.at + known(reading.reset).unwrap_or((limit - left).max(0.0) / per_second);
         let mut meter = Self {
             limit,
