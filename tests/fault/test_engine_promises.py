@@ -11,7 +11,7 @@ import pytest
 from tests.world import make_config, models
 
 import tfgrpo
-from tfgrpo.errors import HookError, RunStoppedError
+from tfgrpo.errors import HookError, LibraryError, RunStoppedError
 from tfgrpo.events import CallFinished, Event
 from tfgrpo.journal import CallStatus, JournalReader
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, PlannedFault, ScriptedModel, VirtualClock
@@ -137,3 +137,12 @@ def test_a_retry_after_of_ages_ends_in_a_stop_that_can_be_resumed(tmp_path: Path
 
     assert VirtualClock().run(main).comparison is not None
     assert set((first.served + second.served).values()) == {1}
+
+
+def test_a_library_that_cannot_be_saved_ends_the_run(tmp_path: Path) -> None:
+    """The steps after it wait for it: they must not wait for ever."""
+    config = make_config(tmp_path, practice__epochs=2)
+    run = tmp_path / "run"
+    (run / "library" / "v0001.json").mkdir(parents=True)  # a folder in its place
+    with pytest.raises(LibraryError, match=r"v0001\.json"):
+        practise(config, ScriptedModel(SCRIPT), run)

@@ -87,19 +87,26 @@ def distiller_send(calls: Calls, seed: int) -> Callable[[str, ModelRequest], Awa
                 if calls.group_limit(Role.DISTILLER) == limit:
                     raise
         single = msgspec.structs.replace(request, n=1)
-        replies = await each(range(request.n), lambda place: one(f"{key}/{key_of('n', place)}", single))
+        replies = await each(
+            range(request.n), lambda place: one(f"{key}/{key_of('n', place)}", single), paid=True
+        )
         choices = tuple(choice for reply in replies for choice in reply.choices)
         return ModelReply(choices, sum((reply.usage for reply in replies), Usage()), replies[0].model)
 
     return send
 
 
-async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]:
+async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]], *, paid: bool = False) -> list[B]:
     """Work on all items at once; results in the order of the items, whatever finishes first.
 
-    What spoils one item leaves the others to end, since their calls are paid; then the first error in the order
-    of the items is raised. What stops the run, or is no error of ours, cancels all others and is raised at once, as
-    it is and not in a group.
+    The first error of any item cancels all others, and is raised as it is, not in a group: what stops the run
+    before what spoils one item, where both happened.
+
+    Args:
+        items: what to work on.
+        work: on one of them.
+        paid: what spoils one item leaves the others to end, since their calls are paid; then the first error in the
+            order of the items is raised. Only for items that do not wait for one another.
 
     Cancellation: cancels all items.
     """
@@ -110,9 +117,9 @@ async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]
     async def one(index: int, item: A) -> None:
         try:
             results[index] = await work(item)
-        except FATAL_ERRORS:
-            raise
         except TfgrpoError as error:
+            if not paid or isinstance(error, FATAL_ERRORS):
+                raise
             spoilt[index] = error
 
     try:
@@ -120,7 +127,7 @@ async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]
             for index, item in enumerate(todo):
                 group.start_soon(one, index, item)
     except BaseExceptionGroup as errors:
-        told: BaseExceptionGroup[TfgrpoError] | None = errors.subgroup(FATAL_ERRORS)
+        told: BaseExceptionGroup[TfgrpoError] | None = errors.subgroup(TfgrpoError)
         if told is not None:
             raise _first(told) from None
         raise
@@ -130,7 +137,7 @@ async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]
 
 
 def _first(errors: BaseExceptionGroup[TfgrpoError]) -> TfgrpoError:
-    """Why the run stops; of several reasons the one that FATAL_ERRORS names first."""
+    """What stops the run before what spoils one item; of several the one that FATAL_ERRORS names first."""
     found: list[TfgrpoError] = []
 
     def gather(group: BaseExceptionGroup[TfgrpoError]) -> None:
@@ -141,4 +148,5 @@ def _first(errors: BaseExceptionGroup[TfgrpoError]) -> TfgrpoError:
                 found.append(error)
 
     gather(errors)
-    return min(found, key=lambda error: [isinstance(error, family) for family in FATAL_ERRORS].index(True))
+    families = (*FATAL_ERRORS, TfgrpoError)
+    return min(found, key=lambda error: [isinstance(error, family) for family in families].index(True))

@@ -147,6 +147,7 @@ async def learn(
                 assembler.prior.text,
                 practice.summaries,
             ),
+            paid=True,
         )
         summaries = {rollout.index: text for rollout, text in zip(comparable, texts, strict=True)}
 
