@@ -9,7 +9,7 @@ from tfgrpo.config import BudgetSection
 from tfgrpo.engine.admission import Admission
 from tfgrpo.engine.budget import Budget
 from tfgrpo.engine.sample import budget_share, name_admissions, sample, sampling
-from tfgrpo.errors import ConfigError
+from tfgrpo.errors import ConfigError, HookError
 from tfgrpo.events import Event, Hooks, Sampled
 from tfgrpo.testing import VirtualClock
 from tfgrpo.types import Role, Usage
@@ -67,7 +67,7 @@ def test_an_error_of_a_hook_ends_the_block_as_it_is() -> None:
         def __call__(self, event: Event) -> None:
             raise RuntimeError("a broken display")
 
-    with pytest.raises(RuntimeError, match="a broken display"):
+    with pytest.raises(HookError, match="a broken display"):
         watch([Broken(0.5)], 1_000.0)
 
 
