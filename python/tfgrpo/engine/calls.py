@@ -91,8 +91,9 @@ class Calls:
                 endpoint = config.model.role(role)
                 upstream = shared[id(admissions[role])] = Upstream(model, admissions[role], endpoint)
             self._upstreams[role] = upstream
-        told = journal.records("single requests", SingleRequests)
-        self._single = {role for role in models if role.value in told}
+        self._single = {
+            role for role in models if journal.get("single requests", role.value, SingleRequests) is not None
+        }
         self._in_flight = 0
         self._halted: RunStoppedError | None = None
         # What precedes a launch ends with a halt; what is in flight has a while to finish.
