@@ -22,7 +22,6 @@ from tfgrpo.engine.ceiling import (
     CallSize,
     files_warning,
     raise_open_files,
-    seconds_a_call,
     which_binds,
 )
 from tfgrpo.engine.context import Context, distiller_send
@@ -336,7 +335,7 @@ def start_notes(
         tokens = rollout_size(
             estimate(config, inputs.drawn(), inputs.held_out.tasks, inputs.prompts, library=inputs.library)
         )
-    seconds = seconds_a_call(journal.reader)
+    seconds = journal.seconds_a_call
     told: dict[str, list[str]] = {}
     seen: set[int] = set()
     for role in (Role.ROLLOUT,) if inputs.kind == "evaluation" else (Role.ROLLOUT, Role.DISTILLER):

@@ -6,6 +6,7 @@ cost itself fit the budget; that is then settled to the actual usage. Failed att
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import anyio
@@ -24,8 +25,12 @@ class Budget:
         self.limits = limits
         self.spent = spent
         self._warn = warn
-        self._warned = False
-        self._reserved = Usage()
+        self._warned = limits.tokens is None and limits.usd is None
+        # What is set aside for calls in flight, as plain numbers: this is done for every call.
+        self._tokens = math.inf if limits.tokens is None else limits.tokens
+        self._usd = math.inf if limits.usd is None else limits.usd
+        self._reserved_calls = self._reserved_tokens = 0
+        self._reserved_usd = 0.0
         self._settled = anyio.Event()
         self.waiting = 0
 
@@ -38,11 +43,10 @@ class Budget:
         Cancellation: nothing stays reserved.
         """
         while not self.try_reserve(most):
-            if self._reserved.calls == 0:
-                over = self._overrun(self.spent + most)
+            if self._reserved_calls == 0:
                 raise BudgetError(
-                    f"The budget is spent: {over}, and the next call might overrun it. Everything is kept; "
-                    "raise the budget and go on, for example: tfgrpo resume RUN --set budget.usd=10 "
+                    f"The budget is spent: {self._overrun(most)}, and the next call might overrun it. Everything is "
+                    "kept; raise the budget and go on, for example: tfgrpo resume RUN --set budget.usd=10 "
                     "(or budget.tokens)."
                 )
             self.waiting += 1
@@ -53,32 +57,38 @@ class Budget:
 
     def try_reserve(self, most: Usage) -> bool:
         """Set the most that a call may cost aside if it fits now."""
-        if self._overrun(self.spent + self._reserved + most) is not None:
+        spent, tokens = self.spent, most.input_tokens + most.output_tokens
+        if spent.input_tokens + spent.output_tokens + self._reserved_tokens + tokens > self._tokens:
             return False
-        self._reserved = self._reserved + most
+        if self._usd < math.inf and spent.usd + self._reserved_usd + most.usd > self._usd:
+            return False
+        self._reserved_calls += 1
+        self._reserved_tokens += tokens
+        self._reserved_usd += most.usd
         return True
 
     def settle(self, most: Usage, actual: Usage) -> None:
         """Replace a reservation by what the call really cost."""
-        self._reserved = self._reserved + _negative(most)
+        self._reserved_calls -= 1
+        self._reserved_tokens -= most.input_tokens + most.output_tokens
+        # Sums of fractions leave dust.
+        self._reserved_usd = self._reserved_usd - most.usd if self._reserved_calls else 0.0
         self.spent = self.spent + actual
         if self.waiting:
             self._settled.set()
             self._settled = anyio.Event()
-        if self._warned or (self.limits.tokens is None and self.limits.usd is None):
+        if self._warned:
             return
         share = self.share()
         if share >= 0.8:
             self._warned = True
             self._warn(f"{share:.0%} of the budget is spent.")
 
-    def _overrun(self, usage: Usage) -> str | None:
-        """Which limit this usage would pass, said with what is spent so far."""
-        if self.limits.tokens is not None and usage.tokens > self.limits.tokens:
+    def _overrun(self, most: Usage) -> str:
+        """Which limit a call would pass, said with what is spent so far."""
+        if self.limits.tokens is not None and self.spent.tokens + most.tokens > self.limits.tokens:
             return f"{self.spent.tokens:,} of {self.limits.tokens:,} tokens"
-        if self.limits.usd is not None and usage.usd > self.limits.usd:
-            return f"${self.spent.usd:.4f} of ${self.limits.usd:.2f}"
-        return None
+        return f"${self.spent.usd:.4f} of ${self._usd:.2f}"
 
     def share(self) -> float:
         """How much of the budget is spent, by the limit that is nearer; 0.0 without one."""
@@ -88,7 +98,3 @@ class Budget:
         if self.limits.usd is not None:
             shares.append(self.spent.usd / self.limits.usd)
         return max(shares)
-
-
-def _negative(usage: Usage) -> Usage:
-    return Usage(-usage.calls, -usage.input_tokens, -usage.cached_tokens, -usage.output_tokens, -usage.usd)

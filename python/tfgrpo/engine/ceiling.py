@@ -5,13 +5,10 @@ Nothing is guessed here: where the seconds or the tokens of a call are not known
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
-from itertools import islice
 
 from tfgrpo.config import LimitsSection
-from tfgrpo.journal import CallStatus, JournalReader
-from tfgrpo.types import Role, Struct
+from tfgrpo.types import Struct
 
 try:
     import resource
@@ -21,9 +18,6 @@ except ImportError:  # no such limit on Windows
 #: Open files beside one connection a call: journal, logs, the embedded server, imports.
 FILES_BESIDE = 64
 UNLIMITED = 2**31
-
-#: Calls of a journal that are looked at for the seconds a call takes: a long run must not start late for a note.
-LOOKED_AT = 2_000
 
 RATES = (
     "requests_per_minute",
@@ -127,15 +121,6 @@ def which_binds(limits: LimitsSection, call: CallSize, slots: int | None = None)
     if unknown:
         said += f"; {' and '.join(unknown)} may bind before, by the tokens of a call"
     return said + "."
-
-
-def seconds_a_call(reader: JournalReader) -> dict[Role, float]:
-    """Mean seconds of a completed call by role, from the first calls of a run; nothing in a new one."""
-    taken: dict[Role, list[float]] = defaultdict(list)
-    for call in islice(reader.calls(), LOOKED_AT):
-        if call.state is CallStatus.COMPLETED and call.finished_at is not None:
-            taken[call.role].append(call.finished_at - call.intended_at)
-    return {role: sum(seconds) / len(seconds) for role, seconds in taken.items()}
 
 
 def _rates(limits: LimitsSection, call: CallSize) -> Iterable[tuple[str, tuple[float | None, int]]]:

@@ -43,6 +43,7 @@ class Allowance:
         self.left = first
         self._earned = earned
         self._most = 10 * first
+        self._waiting = 0
         self._changed = anyio.Event()
 
     def earn(self) -> None:
@@ -60,11 +61,15 @@ class Allowance:
     async def take(self) -> None:
         """Spend one retry; waits until there is one. Cancellation spends nothing."""
         while self.left < 1.0:
-            await self._changed.wait()
+            self._waiting += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self._waiting -= 1
         self.left -= 1.0
 
     def _tell(self) -> None:
-        if self.left >= 1.0:
+        if self._waiting and self.left >= 1.0:
             self._changed.set()
             self._changed = anyio.Event()
 

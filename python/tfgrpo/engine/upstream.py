@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import anyio
 import msgspec
 
 from tfgrpo.config import Endpoint
@@ -79,7 +78,7 @@ class Upstream:
     def answered(self, role: Role, request: ModelRequest, reply: ModelReply) -> None:
         """A call was answered."""
         self.worked = True
-        self.breaker.succeeded(anyio.current_time())
+        self.breaker.succeeded(self.admission.now())
         self.retries.earn()
         self.paid_retries.earn()
         each = reply.usage.output_tokens / request.n

@@ -89,6 +89,7 @@ class Journal:
     Attributes:
         header: what the run was created with.
         reader: the reading side of the same file, for the thread of the event loop.
+        seconds_a_call: how long the completed calls of earlier engines took in the mean, by role.
     """
 
     def __init__(
@@ -126,22 +127,31 @@ class Journal:
     def _load(self) -> int:
         """Read the heads of all rows; returns the last row."""
         calls, totals, row = self._calls, self.reader.totals, 0
-        intents: dict[int, _Call] = {}
+        intents: dict[int, tuple[_Call, float]] = {}
+        took: dict[Role, list[float]] = {role: [0, 0.0] for role in Role}
         for row, head in self.reader.heads(0):
             if type(head) is Intent:
-                call = _Call(row, head.attempt, head.role, head.digest)
-                calls[head.key] = intents[row] = call
+                call = calls[head.key] = _Call(row, head.attempt, head.role, head.digest)
+                intents[row] = call, head.at
                 totals.intents += 1
             elif type(head) is Outcome:
-                ended = intents.pop(head.call, None)
-                if ended is None:
-                    raise self.reader.damaged(f"row {row} ends an attempt that is not open")
+                try:
+                    ended, begun = intents.pop(head.call)
+                except KeyError:
+                    raise self.reader.damaged(f"row {row} ends an attempt that is not open") from None
                 ended.state, ended.end = head.status, row
+                if head.status is CallStatus.COMPLETED:
+                    mean = took[head.role]
+                    mean[0] += 1
+                    mean[1] += head.at - begun
                 totals.add_outcome(head)
             elif type(head) is Record:
                 self._records.setdefault(head.kind, {})[head.key] = row, head.digest
         totals.last = row
-        self._left_open = list(intents.values())
+        self._left_open = [call for call, _ in intents.values()]
+        self.seconds_a_call = {
+            role: seconds / count for role, (count, seconds) in took.items() if seconds > 0
+        }
         return row
 
     @classmethod

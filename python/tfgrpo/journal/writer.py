@@ -45,7 +45,7 @@ _LOOK, _STEP_ASIDE, _STEPS = 0.02, 0.0002, 20
 
 #: With so many calls in flight the next ones are awaited for so long (seconds): a commit costs as much for ten calls
 #: as for one, and no caller notices.
-_CROWD, _LINGER = 32, 0.005
+_CROWD, _LINGER = 32, 0.010
 
 #: Callers that one turn of the event loop tells.
 _AT_ONCE = 64

@@ -241,6 +241,12 @@ impl Admission {
             if let Some(Some(bucket)) = self.buckets.get_mut(kind as usize) {
                 bucket.settle(lease.demand.of(kind), used.of(kind), lease.granted);
             }
+            if let (Outcome::Done(Some(_)), Some(Some(meter)), Some(marks)) =
+                (outcome, self.meters.get_mut(kind as usize), lease.sent)
+                && let Some(mark) = marks.get(kind as usize)
+            {
+                meter.settle(lease.demand.of(kind), used.of(kind), *mark);
+            }
         }
         match outcome {
             Outcome::Done(_) => {

@@ -126,6 +126,13 @@ impl Meter {
         self.level - self.corrected
     }
 
+    /// The call at `mark` used other than was expected: the difference was not sent, or was sent besides.
+    pub(super) fn settle(&mut self, expected: f64, used: f64, mark: Mark) {
+        if mark.sent > self.base.0.sent {
+            self.base.0.sent += expected - used;
+        }
+    }
+
     /// A response of the call at `mark`. `refused`: it was a 429.
     pub(super) fn read(&mut self, reading: &Reading, amount: f64, mark: Mark, refused: bool) {
         let Some(left) = known(reading.remaining) else {
