@@ -106,7 +106,7 @@ class Sampled(Struct, frozen=True):
     `at` is `anyio.current_time()`. `admissions` are named after the first role that calls through them (roles
     with the same endpoint share one). `usage` is that of the whole run so far, `budget` the share of the
     tightest budget that is spent, None without a budget. `waits` counts the calls that wait for something else
-    than an admission: "budget", "journal", "disk full", and "retry: KIND" with the error's class.
+    than an admission: "budget", "disk full", "provider down", and "retry: KIND" with the error's class.
     """
 
     at: float

@@ -139,8 +139,8 @@ def test_every_binding_limit_is_named(binding: str, words: str) -> None:
     ("reason", "words"),
     [
         ("budget", "2 wait for the budget"),
-        ("journal", "2 wait for the journal"),
         ("disk full", "2 wait: the disk is full"),
+        ("provider down", "2 wait: the provider is down"),
         ("retry", "2 back off before a retry"),
         ("retry: ConnectError", "2 back off: no connection"),
         ("retry: NewError", "2 back off: NewError"),

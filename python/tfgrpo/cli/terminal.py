@@ -28,6 +28,9 @@ from tfgrpo.errors import (
 
 T = TypeVar("T")
 
+#: timeout(1) and what hands signals on to its children deliver one signal twice; no hand is that quick (seconds).
+SAME_SIGNAL = 0.2
+
 DONE, BAD_INPUT, STOPPED, INTERRUPTED = 0, 2, 3, 130
 
 console = Console(stderr=True, highlight=False)
@@ -66,7 +69,8 @@ def run_job(job: Callable[[StopSwitch], Awaitable[T]]) -> T:
     """Run an asynchronous job on uvloop where there is one.
 
     The first SIGINT or SIGTERM lets calls in flight finish and keeps everything; the second, or the first
-    while no run is connected, stops at once, and what was in flight counts as possibly paid.
+    while no run is connected, stops at once, and what was in flight counts as possibly paid. A second one within
+    `SAME_SIGNAL` seconds is the first, delivered twice.
 
     Raises:
         RunStoppedError: the job was interrupted.
@@ -94,10 +98,14 @@ def run_job(job: Callable[[StopSwitch], Awaitable[T]]) -> T:
 
 async def _watch_signals(stop: StopSwitch, scope: anyio.CancelScope) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        asked = 0.0
         async for _ in signals:
+            if stop.stopped and anyio.current_time() - asked < SAME_SIGNAL:
+                continue
             if stop.stopped or not stop.attached:
                 scope.cancel()
                 return
+            asked = anyio.current_time()
             console.print("stopping: calls in flight may finish (again to stop at once)", style="yellow")
             stop.stop()
 

@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 #: A provider that answers nothing but 429 to one call, asks to wait, or is down for this long (seconds) stops the run.
 PATIENCE = 1800.0
+#: The same for one that cannot be reached and has answered nothing yet: rather a wrong address than an outage.
+NEVER_REACHED = 30.0
 #: How long (seconds) calls in flight may still finish once the run has to stop.
 DRAIN = 30.0
 
@@ -119,7 +121,9 @@ class Calls:
     def waits(self) -> dict[str, int]:
         """How many calls wait for something else than an admission, by what for."""
         retries = {f"retry: {kind}": count for kind, count in self._backing_off.items()}
-        return {"budget": self.budget.waiting, "disk full": self._waiting_for_disk} | retries
+        down = sum(upstream.breaker.waiting for upstream in set(self._upstreams.values()))
+        waits = {"budget": self.budget.waiting, "disk full": self._waiting_for_disk, "provider down": down}
+        return waits | retries
 
     def halt(self, reason: TfgrpoError) -> RunStoppedError:
         """Launch nothing more; calls in flight may finish and are kept; then every caller gets the error.
@@ -187,7 +191,7 @@ class Calls:
             except ModelError as error:
                 now = anyio.current_time()
                 outage = upstream.breaker.is_open
-                upstream.breaker.failed(error, now)
+                upstream.breaker.failed(error, now, trial=trying)
                 attempt += 1
                 priority = min(priority, 0) - 1  # what was started is finished first
                 if isinstance(error, RateLimitedError):
@@ -208,7 +212,9 @@ class Calls:
                     raise
                 # While the provider is down it is not this call that fails, unless nothing ever got through.
                 failures += not (outage and upstream.worked)
-                if upstream.breaker.down_for(now) > PATIENCE or (error.retry_after or 0.0) > PATIENCE:
+                dead = isinstance(error, ConnectError) and not upstream.worked
+                patience = NEVER_REACHED if dead else PATIENCE
+                if upstream.breaker.down_for(now) > patience or (error.retry_after or 0.0) > PATIENCE:
                     await self._stop(error)
                 if failures >= self._attempts:
                     if isinstance(error, ConnectError):

@@ -87,6 +87,7 @@ class Breaker:
         self._length = FIRST_OPEN
         self._trying = False
         self._changed = anyio.Event()
+        self.waiting = 0
 
     @property
     def is_open(self) -> bool:
@@ -102,15 +103,19 @@ class Breaker:
 
         Cancellation: the caller leaves; another one tries.
         """
-        while self._open_until is not None:
-            now = anyio.current_time()
-            if not self._trying and now >= self._open_until:
-                self._trying = True
-                return True
-            changed = self._changed
-            with anyio.move_on_after(None if self._trying else self._open_until - now):
-                await changed.wait()
-        return False
+        self.waiting += 1
+        try:
+            while self._open_until is not None:
+                now = anyio.current_time()
+                if not self._trying and now >= self._open_until:
+                    self._trying = True
+                    return True
+                changed = self._changed
+                with anyio.move_on_after(None if self._trying else self._open_until - now):
+                    await changed.wait()
+            return False
+        finally:
+            self.waiting -= 1
 
     def succeeded(self, now: float) -> None:
         """An attempt was answered."""
@@ -119,16 +124,20 @@ class Breaker:
         else:
             self._close()
 
-    def failed(self, error: ModelError, now: float) -> None:
-        """An attempt failed."""
+    def failed(self, error: ModelError, now: float, *, trial: bool = False) -> None:
+        """An attempt failed; `trial` if `wait` had returned True for it.
+
+        What was under way when it opened says nothing new: only a trial makes it stay open for longer.
+        """
         if not isinstance(error, _OUTAGES):
             if self._open_until is not None:
                 self._close()  # it answers again, even if it refuses
             return
         if self._open_until is not None:
-            self._length = min(2 * self._length, LONGEST_OPEN)
-            self._open_until = now + self._length
-            self.gave_up()
+            if trial:
+                self._length = min(2 * self._length, LONGEST_OPEN)
+                self._open_until = now + self._length
+                self.gave_up()
             return
         self._recent.append((now, False))
         failed = sum(1 for at, good in self._recent if not good and now - at <= RECENT)

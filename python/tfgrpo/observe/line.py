@@ -34,7 +34,7 @@ WAITS = {
     "retry: ModelTimeoutError": "back off: no answer in time",
     "retry: ServerError": "back off: the server failed",
     "retry: MalformedReplyError": "back off: an unusable reply",
-    "journal": "wait for the journal",
+    "provider down": "wait: the provider is down",
     "disk full": "wait: the disk is full",
 }
 
@@ -61,7 +61,7 @@ def wait_pieces(sampled: Sampled) -> list[Piece]:
     for reason, count in sampled.waits.items():
         kind = reason.removeprefix("retry: ")
         other = f"back off: {kind}" if kind != reason else f"wait for {reason}"
-        style = TROUBLE if reason == "disk full" else BINDS
+        style = TROUBLE if reason in ("disk full", "provider down") else BINDS
         pieces.append((f"{count:,} {WAITS.get(reason, other)}", style))
     return pieces
 

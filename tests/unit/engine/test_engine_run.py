@@ -212,6 +212,26 @@ def test_what_no_call_can_escape_stops_the_run(
     assert set((first.served + second.served).values()) == {1}
 
 
+@pytest.mark.parametrize("concurrency", [1, 64])
+def test_an_endpoint_that_was_never_reached_stops_the_run_soon(tmp_path: Path, concurrency: int) -> None:
+    """However many calls share the failures: a wrong address is told within a minute."""
+    config = make_config(tmp_path, practice=64, held_out=64, limits__concurrency=concurrency)
+    model = ScriptedModel(SCRIPT, faults=FaultPlan().when(lambda call: True, FaultType.CONNECT))
+    took = []
+
+    async def main() -> None:
+        begun = anyio.current_time()
+        try:
+            await tfgrpo.practice(config, run_dir=tmp_path / "run", models=models(model))
+        finally:
+            took.append(anyio.current_time() - begun)
+
+    with pytest.raises(RunStoppedError) as caught:
+        VirtualClock(grace=0.05).run(main)
+    assert isinstance(caught.value.reason, ConnectError)
+    assert took[0] < 60
+
+
 def test_a_fault_is_never_a_reward(tmp_path: Path) -> None:
     """One rollout call of a group fails for good: the group is refilled, the fault is counted."""
     config = make_config(tmp_path, practice=4, practice__group_size=3, practice__min_graded=3)
