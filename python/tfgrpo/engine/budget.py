@@ -15,6 +15,9 @@ from tfgrpo.config import BudgetSection
 from tfgrpo.errors import BudgetError
 from tfgrpo.types import Usage
 
+#: The share of a budget that is warned of.
+WARN_AT = 0.8
+
 
 class Budget:
     """The account of a run; `spent` starts at what the journal already holds: resuming goes on counting."""
@@ -73,16 +76,15 @@ class Budget:
         self._reserved_tokens -= most.input_tokens + most.output_tokens
         # Sums of fractions leave dust.
         self._reserved_usd = self._reserved_usd - most.usd if self._reserved_calls else 0.0
-        self.spent = self.spent + actual
+        spent = self.spent = self.spent + actual
         if self.waiting:
             self._settled.set()
             self._settled = anyio.Event()
         if self._warned:
             return
-        share = self.share()
-        if share >= 0.8:
+        if spent.tokens >= WARN_AT * self._tokens or spent.usd >= WARN_AT * self._usd:
             self._warned = True
-            self._warn(f"{share:.0%} of the budget is spent.")
+            self._warn(f"{self.share():.0%} of the budget is spent.")
 
     def _overrun(self, most: Usage) -> str:
         """Which limit a call would pass, said with what is spent so far."""

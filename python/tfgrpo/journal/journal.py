@@ -28,6 +28,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 _NO_USAGE = Usage()
 
+#: The weight of the newest call in what calls take lately.
+_NEWEST = 0.02
+
 _DISK = Disk()
 
 #: What is called on the event loop when launching has to stop (with a paragraph) and when it goes on (None).
@@ -62,6 +65,7 @@ class _Call(msgspec.Struct, gc=False):
     attempt: int
     role: Role
     digest: bytes
+    at: float
     state: CallStatus = CallStatus.OPEN
     end: int = 0
 
@@ -127,28 +131,28 @@ class Journal:
     def _load(self) -> int:
         """Read the heads of all rows; returns the last row."""
         calls, totals, row = self._calls, self.reader.totals, 0
-        intents: dict[int, tuple[_Call, float]] = {}
+        intents: dict[int, _Call] = {}
         took: dict[Role, list[float]] = {role: [0, 0.0] for role in Role}
         for row, head in self.reader.heads(0):
             if type(head) is Intent:
-                call = calls[head.key] = _Call(row, head.attempt, head.role, head.digest)
-                intents[row] = call, head.at
+                call = calls[head.key] = _Call(row, head.attempt, head.role, head.digest, head.at)
+                intents[row] = call
                 totals.intents += 1
             elif type(head) is Outcome:
                 try:
-                    ended, begun = intents.pop(head.call)
+                    ended = intents.pop(head.call)
                 except KeyError:
                     raise self.reader.damaged(f"row {row} ends an attempt that is not open") from None
                 ended.state, ended.end = head.status, row
                 if head.status is CallStatus.COMPLETED:
                     mean = took[head.role]
                     mean[0] += 1
-                    mean[1] += head.at - begun
+                    mean[1] += head.at - ended.at
                 totals.add_outcome(head)
             elif type(head) is Record:
                 self._records.setdefault(head.kind, {})[head.key] = row, head.digest
         totals.last = row
-        self._left_open = [call for call, _ in intents.values()]
+        self._left_open = list(intents.values())
         self.seconds_a_call = {
             role: seconds / count for role, (count, seconds) in took.items() if seconds > 0
         }
@@ -314,14 +318,15 @@ class Journal:
                 "Attempts count upwards from 0."
             )
         row = self._last_row + 1
-        head = _sealed(row, Intent(key, attempt, role, digest, self._clock()))
+        now = self._clock()
+        head = _sealed(row, Intent(key, attempt, role, digest, now))
         body, blobs = self._contents.store(request)
         job = Job(row, head, body, blobs)
         writer.submit(job)
         self._last_row = row
         if known is None or known.end:
             writer.in_flight += 1  # an attempt that was cut off has no outcome to come
-        self._calls[key] = _Call(row, attempt, role, digest)
+        self._calls[key] = _Call(row, attempt, role, digest, now)
         error = await job.done
         if error is not None:
             raise type(error)(error.message)
@@ -373,11 +378,13 @@ class Journal:
         writer = self._writer
         writer.bind()
         row = self._last_row + 1
+        now = self._clock()
+        writer.pace += _NEWEST * (now - call.at - writer.pace)
         outcome = Outcome(
             call.row,
             call.role,
             state,
-            self._clock(),
+            now,
             maybe_paid,
             usage.calls,
             usage.input_tokens,
@@ -515,5 +522,5 @@ def _sealed(row: int, head: Intent | Outcome | Record) -> bytes:
 
 def _check_usage(usage: Usage) -> None:
     counts = (usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-    if not all(0 <= count < 2**40 for count in counts) or not math.isfinite(usage.usd):
+    if min(counts) < 0 or max(counts) >= 2**40 or not math.isfinite(usage.usd):
         raise JournalError(f"A call cannot have cost {usage}: reject such a reply where it is received.")

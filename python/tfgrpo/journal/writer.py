@@ -43,15 +43,21 @@ _LOG_BYTES, _COMMIT_BYTES = 16 << 20, 16 << 10
 #: steps aside for one that has not moved since the last look.
 _LOOK, _STEP_ASIDE, _STEPS = 0.02, 0.0002, 20
 
-#: With so many calls in flight the next ones are awaited for so long (seconds): a commit costs as much for ten calls
-#: as for one, and no caller notices.
-_CROWD, _LINGER = 32, 0.010
+#: With so many calls in flight the next ones are awaited: a commit costs as much for ten calls as for one, and what is
+#: told together is cheaper to go on with. For this share of the time that calls take, within these bounds (seconds),
+#: so that no caller notices.
+_CROWD, _LINGER, _SHORTEST, _LONGEST = 32, 0.025, 0.010, 0.030
 
 #: Callers that one turn of the event loop tells.
 _AT_ONCE = 64
 
 #: Bytes of disk that the outcome of a call in flight is expected to need at least.
 _OUTCOME = 8 << 10
+
+
+def linger(pace: float) -> float:
+    """How long (seconds) a commit waits for company, when calls take `pace` seconds; a clock may have jumped."""
+    return min(max(_LINGER * pace, _SHORTEST), _LONGEST)
 
 
 class Job:
@@ -106,6 +112,7 @@ class Writer:
         commits: transactions that were synced.
         acknowledged: the last row of `log` that is durable.
         in_flight: calls whose outcome has to find room on the disk; the journal keeps it.
+        pace: seconds that calls take lately; the journal keeps it.
     """
 
     def __init__(
@@ -119,6 +126,7 @@ class Writer:
     ) -> None:
         self.commits = 0
         self.in_flight = 0
+        self.pace = 0.0
         self._path = path
         self._disk = disk
         self._on_trouble = on_trouble
@@ -299,7 +307,7 @@ class Writer:
             self._moves += 1
         self._awake = True
         if self.in_flight > _CROWD and len(jobs) < _BATCH and not self._ending.is_set():
-            time.sleep(_LINGER)
+            time.sleep(linger(self.pace))
         batch: list[Job] = []
         size = 0
         while jobs and len(batch) < _BATCH and size < _BATCH_BYTES:

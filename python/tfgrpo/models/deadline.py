@@ -30,15 +30,15 @@ class Deadline:
         """A context manager for one call: raises TimeoutError when its time is over."""
         return Watch(self)
 
-    def begin(self, watch: Watch) -> None:
+    def begin(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
         """Count a call from now on."""
-        loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop, self._timer, self._running = loop, None, {}
-        watch.until = min(loop.time() + self.seconds, self._cut)
         self._running[watch] = None
-        if self._timer is None and watch.until < math.inf:
-            self._timer = loop.call_at(watch.until, self._due, loop)
+        if self.seconds < math.inf or self._cut < math.inf:
+            watch.until = min(loop.time() + self.seconds, self._cut)
+            if self._timer is None:
+                self._timer = loop.call_at(watch.until, self._due, loop)
 
     def cut(self, seconds: float) -> None:
         """End all calls, those to come included, after so many seconds; the first cut counts."""
@@ -76,15 +76,16 @@ class Watch:
     def __init__(self, deadline: Deadline) -> None:
         self._deadline = deadline
         self._expired = False
-        self.until = 0.0
+        self.until = math.inf
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a deadline needs a task to cancel")
         self._task = task
         self._cancelling = task.cancelling()
-        self._deadline.begin(self)
+        self._deadline.begin(self, loop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

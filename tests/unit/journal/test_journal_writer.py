@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -12,7 +15,7 @@ from tests.fault.journal_vfs import RecordingVFS
 from tfgrpo.journal import Journal, JournalReader
 from tfgrpo.journal.codec import Recent
 from tfgrpo.journal.disk import Disk
-from tfgrpo.types import Message, Trajectory, Usage
+from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Role, Trajectory, Usage
 
 
 def test_a_bounded_map_forgets_what_is_not_asked_for() -> None:
@@ -67,3 +70,41 @@ async def test_a_sound_journal_is_ready_at_once(tmp_path: Path) -> None:
         await journal.record("usage", "u", Usage(1))
         await journal.ready()
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "linger"), [(0.0, 0.01), (0.2, 0.01), (0.8, 0.02), (60.0, 0.03), (-3600.0, 0.01)]
+)
+async def test_a_commit_waits_for_company_by_what_calls_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, linger: float
+) -> None:
+    """Between 10 and 30 ms, and only in a crowd; a clock that is set back does no harm."""
+    naps: list[float] = []
+    now = [1_000.0]
+    sleep = time.sleep
+
+    def nap(length: float) -> None:
+        if threading.current_thread().name == "tfgrpo-journal":
+            naps.append(length)
+        sleep(length)
+
+    monkeypatch.setattr("tfgrpo.journal.writer.time.sleep", nap)
+    monkeypatch.setattr("tfgrpo.journal.journal._NEWEST", 1.0)
+    request = ModelRequest((Message("user", "?"),))
+    reply = ModelReply((Choice("!"),), Usage(1), "m")
+    async with Journal.create(tmp_path / "journal.db", {}, clock=lambda: now[0]) as journal:
+
+        async def together(act: Callable[[int], Coroutine[Any, Any, None]], count: int) -> None:
+            async with anyio.create_task_group() as group:
+                for number in range(count):
+                    group.start_soon(act, number)
+
+        await journal.intend("alone", 0, Role.ROLLOUT, request)
+        assert naps == []
+        await together(lambda n: journal.intend(f"{n}", 0, Role.ROLLOUT, request), 99)
+        now[0] += seconds
+        await journal.complete("0", 0, reply)
+        naps.clear()
+        await together(lambda n: journal.complete(f"{n + 1}", 0, reply), 50)
+        assert naps == pytest.approx([linger] * len(naps))
+        assert naps
