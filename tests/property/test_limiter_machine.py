@@ -146,6 +146,7 @@ class Limiter(RuleBasedStateMachine):
         while self.waiting:
             polls += 1
             assert polls < 400, f"{len(self.waiting)} still wait at {self.now}"
+            was_flying = bool(self.flying)  # then the wake is of a time before they ended
             tickets, wake = self.core.poll(self.now, 8)
             for ticket in tickets:
                 self.granted[ticket] = self.now
@@ -158,7 +159,7 @@ class Limiter(RuleBasedStateMachine):
                     del self.granted[ticket]
                 self.core.done(ticket, self.now, (0, 0))
                 del self.flying[ticket]
-            if not tickets:
+            if not tickets and not was_flying:
                 self.now = max(self.now, wake or 0.0) + 1e-6
         for ticket in self.flying:
             self.core.failed(ticket, self.now)

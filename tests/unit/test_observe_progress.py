@@ -143,6 +143,7 @@ def test_every_binding_limit_is_named(binding: str, words: str) -> None:
         ("provider down", "2 wait: the provider is down"),
         ("retry", "2 back off before a retry"),
         ("retry: ConnectError", "2 back off: no connection"),
+        ("retry: OverloadedError", "2 back off: the server is overloaded"),
         ("retry: NewError", "2 back off: NewError"),
         ("the moon", "2 wait for the moon"),
     ],

@@ -33,6 +33,7 @@ WAITS = {
     "retry: ConnectionLostError": "back off: the connection broke",
     "retry: ModelTimeoutError": "back off: no answer in time",
     "retry: ServerError": "back off: the server failed",
+    "retry: OverloadedError": "back off: the server is overloaded",
     "retry: MalformedReplyError": "back off: an unusable reply",
     "provider down": "wait: the provider is down",
     "disk full": "wait: the disk is full",

@@ -316,6 +316,28 @@ proptest! {
 }
 
 #[test]
+fn a_limit_of_less_than_one_is_none() {
+    let mut admission = unlimited();
+    for _ in 0..2 {
+        admission.submit(0, 0, tokens(0), 0.0);
+    }
+    let flying = admission.poll(0.0, usize::MAX).granted;
+    for ticket in &flying {
+        admission.sent(*ticket, 0.0).unwrap();
+    }
+    for (limit, remaining) in [(None, 2e-236), (Some(1e-9), 0.0), (Some(0.5), 0.5)] {
+        let reading =
+            Reading { kind: Kind::Tokens, limit, remaining: Some(remaining), reset: None, window: None };
+        admission.read(flying[0], &[reading], false, 0.1).unwrap();
+    }
+    admission.release(flying[0], Outcome::Done(None), 0.1).unwrap();
+    for _ in 0..2 {
+        let ticket = admission.submit(0, 0, tokens(1000), 1.0);
+        assert_eq!(admission.poll(1.0, usize::MAX).granted, [ticket]);
+    }
+}
+
+#[test]
 fn calls_of_an_old_overload_may_ask_for_more_time_of_their_own() {
     let mut admission = unlimited();
     for _ in 0..2 {

@@ -83,8 +83,8 @@ impl Meter {
     /// A meter from its first reading, of the call at `mark`; `sent` is the total of now. `None` if it says too little.
     pub(super) fn new(reading: &Reading, amount: f64, mark: Mark, now: f64, sent: f64) -> Option<Self> {
         let left = known(reading.remaining)?;
-        let limit = known(reading.limit).filter(|limit| *limit > 0.0).unwrap_or(left + amount);
-        if limit <= 0.0 {
+        let limit = limit_of(reading).unwrap_or(left + amount);
+        if limit < 1.0 {
             return None;
         }
         let per_second = limit / known(reading.window).filter(|window| *window > 0.0).unwrap_or(60.0);
@@ -144,9 +144,7 @@ impl Meter {
         if mark.sent <= self.newest || mark.thought.is_nan() {
             return; // of a call sent before the one that was believed last: it knows less
         }
-        if let Some(limit) =
-            known(reading.limit).filter(|limit| *limit > 0.0 && (*limit - self.limit).abs() > 1e-9)
-        {
+        if let Some(limit) = limit_of(reading).filter(|limit| (*limit - self.limit).abs() > 1e-9) {
             self.per_second *= limit / self.limit;
             self.limit = limit;
             self.capacity = self.capacity.min(limit);
@@ -239,6 +237,11 @@ impl Meter {
         }
         if idle && ready_at == f64::INFINITY { f64::NEG_INFINITY } else { ready_at }
     }
+}
+
+/// The whole, where it is told; less than one call or one token is none.
+fn limit_of(reading: &Reading) -> Option<f64> {
+    known(reading.limit).filter(|limit| *limit >= 1.0)
 }
 
 /// A number that says something.
