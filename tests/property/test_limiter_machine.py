@@ -181,5 +181,6 @@ TestLimiter.settings = settings(max_examples=200, stateful_step_count=40, deadli
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3_000)
 class TestLimiterNightly(Limiter.TestCase):  # type: ignore[valid-type, misc]
     settings = settings(max_examples=20_000, stateful_step_count=60, deadline=None)
