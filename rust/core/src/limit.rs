@@ -451,7 +451,7 @@ impl Admission {
         self.paused_until = self.paused_until.max(self.now + seconds);
     }
 
-    /// Calls a second that the rates permit calls of this demand.
+    /// Calls a second that the rates permit calls of this demand. The ramp is our caution, and permits nothing.
     fn permitted(&self, demand: Demand) -> Option<f64> {
         let mut least = f64::INFINITY;
         for (place, kind) in Kind::ALL.into_iter().enumerate() {
@@ -465,9 +465,6 @@ impl Admission {
         }
         if let Some(hidden) = &self.hidden {
             least = least.min(hidden.pace(self.now));
-        }
-        if let Some(ramp) = &self.ramp {
-            least = least.min(ramp.per_second());
         }
         least.is_finite().then_some(least)
     }

@@ -359,6 +359,7 @@ fn the_snapshot_names_what_binds() {
     };
     let mut admission = Admission::new(limit).unwrap();
     assert_eq!(admission.snapshot(0.0).binding, Binding::None);
+    assert_eq!(unlimited().snapshot(0.0).permitted, None, "nothing is known of what it permits");
     let first = admission.submit(0, 0, tokens(5000), 0.0);
     assert_eq!(admission.poll(0.0, usize::MAX).granted, [first]);
     admission.submit(0, 0, tokens(10), 0.0);

@@ -70,10 +70,6 @@ impl Ramp {
         Self { bucket: Bucket::new(FIRST_RATE, FIRST_BURST), double_at: f64::NEG_INFINITY }
     }
 
-    pub(super) fn per_second(&self) -> f64 {
-        self.bucket.per_second
-    }
-
     pub(super) fn ready_at(&self) -> f64 {
         self.bucket.ready_at(1.0)
     }
