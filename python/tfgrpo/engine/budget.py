@@ -28,7 +28,7 @@ class Budget:
         self.limits = limits
         self.spent = spent
         self._warn = warn
-        self._warned = limits.tokens is None and limits.usd is None
+        self._warned = False
         # What is set aside for calls in flight, as plain numbers: this is done for every call.
         self._tokens = math.inf if limits.tokens is None else limits.tokens
         self._usd = math.inf if limits.usd is None else limits.usd
@@ -76,15 +76,16 @@ class Budget:
         self._reserved_tokens -= most.input_tokens + most.output_tokens
         # Sums of fractions leave dust.
         self._reserved_usd = self._reserved_usd - most.usd if self._reserved_calls else 0.0
-        spent = self.spent = self.spent + actual
+        self.spent = self.spent + actual
         if self.waiting:
             self._settled.set()
             self._settled = anyio.Event()
         if self._warned:
             return
-        if spent.tokens >= WARN_AT * self._tokens or spent.usd >= WARN_AT * self._usd:
+        share = budget_share(self.limits, self.spent)
+        if share is not None and share >= WARN_AT:
             self._warned = True
-            self._warn(f"{self.share():.0%} of the budget is spent.")
+            self._warn(f"{share:.0%} of the budget is spent.")
 
     def _overrun(self, most: Usage) -> str:
         """Which limit a call would pass, said with what is spent so far."""
@@ -92,11 +93,12 @@ class Budget:
             return f"{self.spent.tokens:,} of {self.limits.tokens:,} tokens"
         return f"${self.spent.usd:.4f} of ${self._usd:.2f}"
 
-    def share(self) -> float:
-        """How much of the budget is spent, by the limit that is nearer; 0.0 without one."""
-        shares = [0.0]
-        if self.limits.tokens is not None:
-            shares.append(self.spent.tokens / self.limits.tokens)
-        if self.limits.usd is not None:
-            shares.append(self.spent.usd / self.limits.usd)
-        return max(shares)
+
+def budget_share(limits: BudgetSection, spent: Usage) -> float | None:
+    """The share of the tightest budget that is spent; None without a budget."""
+    shares = []
+    if limits.tokens is not None:
+        shares.append(spent.tokens / limits.tokens)
+    if limits.usd is not None:
+        shares.append(spent.usd / limits.usd)
+    return max(shares, default=None)

@@ -102,8 +102,8 @@ class Calls:
         self._launching = Deadline()
         self._flying = Deadline()
         self._drained = anyio.Event()
-        self._waiting_for_disk = 0
-        self._backing_off: Counter[str] = Counter()
+        # In the order in which they are shown.
+        self._waiting = Counter({"disk full": 0, "provider down": 0})
 
     def count_open_intents(self) -> None:
         """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
@@ -120,10 +120,7 @@ class Calls:
 
     def waits(self) -> dict[str, int]:
         """How many calls wait for something else than an admission, by what for."""
-        retries = {f"retry: {kind}": count for kind, count in self._backing_off.items()}
-        down = sum(upstream.breaker.waiting for upstream in set(self._upstreams.values()))
-        waits = {"budget": self.budget.waiting, "disk full": self._waiting_for_disk, "provider down": down}
-        return waits | retries
+        return {"budget": self.budget.waiting} | self._waiting
 
     def halt(self, reason: TfgrpoError) -> RunStoppedError:
         """Launch nothing more; calls in flight may finish and are kept; then every caller gets the error.
@@ -185,7 +182,7 @@ class Calls:
         failures = 0
         limited_since: float | None = None
         while True:
-            trying = upstream.breaker.is_open and await self._unless_halted(upstream.breaker.wait)
+            trying = upstream.breaker.is_open and await self._counted("provider down", upstream.breaker.wait)
             try:
                 return await self._attempt(key, attempt, role, request, priority, stream, watch)
             except ModelError as error:
@@ -335,6 +332,14 @@ class Calls:
                     return got
         return await self._stop(InterruptedRunError("The run was halted."))
 
+    async def _counted(self, what: str, wait: Callable[[], Awaitable[T]]) -> T:
+        """The same, counted for `waits`."""
+        self._waiting[what] += 1
+        try:
+            return await self._unless_halted(wait)
+        finally:
+            self._waiting[what] -= 1
+
     async def _stop(self, reason: TfgrpoError) -> NoReturn:
         """Halt, let what is in flight finish within the bound, and raise."""
         stopped = self.halt(reason)
@@ -353,22 +358,15 @@ class Calls:
             upstream.check_idle()
             await allowance.take()
 
-        self._backing_off[error.kind] += 1
-        try:
-            await self._unless_halted(wait)
-        finally:
-            self._backing_off[error.kind] -= 1
+        await self._counted(f"retry: {error.kind}", wait)
 
     async def _ready(self) -> None:
         """The disk is full, or refused: nothing is launched before it is well again."""
-        self._waiting_for_disk += 1
         try:
-            await self._unless_halted(self._journal.ready)
+            await self._counted("disk full", self._journal.ready)
         except JournalError as error:
             self.halt(error)
             raise
-        finally:
-            self._waiting_for_disk -= 1
 
 
 def fault_of(error: TfgrpoError, kind: FaultKind) -> Fault:

@@ -87,7 +87,6 @@ class Breaker:
         self._length = FIRST_OPEN
         self._trying = False
         self._changed = anyio.Event()
-        self.waiting = 0
 
     @property
     def is_open(self) -> bool:
@@ -103,19 +102,15 @@ class Breaker:
 
         Cancellation: the caller leaves; another one tries.
         """
-        self.waiting += 1
-        try:
-            while self._open_until is not None:
-                now = anyio.current_time()
-                if not self._trying and now >= self._open_until:
-                    self._trying = True
-                    return True
-                changed = self._changed
-                with anyio.move_on_after(None if self._trying else self._open_until - now):
-                    await changed.wait()
-            return False
-        finally:
-            self.waiting -= 1
+        while self._open_until is not None:
+            now = anyio.current_time()
+            if not self._trying and now >= self._open_until:
+                self._trying = True
+                return True
+            changed = self._changed
+            with anyio.move_on_after(None if self._trying else self._open_until - now):
+                await changed.wait()
+        return False
 
     def succeeded(self, now: float) -> None:
         """An attempt was answered."""

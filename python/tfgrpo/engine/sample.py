@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from tfgrpo.config import BudgetSection
 from tfgrpo.engine.admission import Admission
-from tfgrpo.engine.budget import Budget
+from tfgrpo.engine.budget import Budget, budget_share
 from tfgrpo.events import AdmissionState, Hooks, Sampled
-from tfgrpo.types import Role, Usage
+from tfgrpo.types import Role
 
 
 @asynccontextmanager
@@ -72,13 +71,3 @@ def name_admissions(admissions: Mapping[Role, Admission]) -> dict[str, Admission
         if role in admissions and admissions[role] not in named.values():
             named[role.value] = admissions[role]
     return named
-
-
-def budget_share(limits: BudgetSection, spent: Usage) -> float | None:
-    """The share of the tightest budget that is spent; None without a budget."""
-    shares = []
-    if limits.tokens is not None:
-        shares.append(spent.tokens / limits.tokens)
-    if limits.usd is not None:
-        shares.append(spent.usd / limits.usd)
-    return max(shares, default=None)

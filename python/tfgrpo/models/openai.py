@@ -190,9 +190,7 @@ class OpenAIModel:
                 observer.first_token()
         else:
             completion = await self._read_stream(response, request, observer)
-        if self._recount is not None and request.n > 1:
-            completion = await self._recounted(self._recount, completion)
-        return self._reply(completion, request, streaming)
+        return await self._reply(completion, request, streaming)
 
     def _gives_way(
         self,
@@ -277,19 +275,7 @@ class OpenAIModel:
         except ValueError as error:
             self._malformed(f"it is no chat completion: {self._quote(error)}")
 
-    async def _recounted(
-        self, recount: Callable[[Sequence[str]], Awaitable[int]], completion: wire.Completion
-    ) -> wire.Completion:
-        """The same with its answers' tokens counted anew."""
-        try:
-            output = await recount([_text(choice) for choice in completion.choices])
-        except ModelError as error:  # the answers are paid: a count that is too low is the lesser loss
-            _LOG.warning("%s: the answers could not be counted: %s", self._url, error)
-            return completion
-        usage = msgspec.structs.replace(completion.usage, output_tokens=output)
-        return msgspec.structs.replace(completion, usage=usage)
-
-    def _reply(
+    async def _reply(
         self, completion: wire.Completion, request: ModelRequest, streaming: wire.Streaming | None
     ) -> ModelReply:
         """A reply of exactly n choices."""
@@ -299,6 +285,13 @@ class OpenAIModel:
         if got != request.n:
             self._malformed(f"it holds {got} choices and {request.n} were asked for")
         usage = completion.usage
+        if self._recount is not None and request.n > 1:
+            try:
+                output = await self._recount([_text(choice) for choice in completion.choices])
+            except ModelError as error:  # the answers are paid: a count that is too low is the lesser loss
+                _LOG.warning("%s: the answers could not be counted: %s", self._url, error)
+            else:
+                usage = msgspec.structs.replace(usage, output_tokens=output)
         if not completion.usage_known:
             self._note_usage_gap()
             if streaming is not None:

@@ -171,6 +171,16 @@ fn unlimited() -> Admission {
     Admission::new(RateLimit::default()).unwrap()
 }
 
+/// So many calls in flight.
+fn in_flight(calls: usize) -> (Admission, Vec<u64>) {
+    let mut admission = unlimited();
+    for _ in 0..calls {
+        admission.submit(0, 0, tokens(0), 0.0);
+    }
+    let flying = admission.poll(0.0, usize::MAX).granted;
+    (admission, flying)
+}
+
 #[test]
 fn a_lease_is_released_once_and_a_waiter_cancelled_once() {
     let mut admission = unlimited();
@@ -212,11 +222,7 @@ fn what_was_used_beyond_the_estimate_is_paid_later_and_what_was_not_comes_back()
 
 #[test]
 fn one_overload_is_one_pause_however_many_calls_report_it() {
-    let mut admission = unlimited();
-    for _ in 0..3 {
-        admission.submit(0, 0, tokens(0), 0.0);
-    }
-    let flying = admission.poll(0.0, usize::MAX).granted;
+    let (mut admission, flying) = in_flight(3);
     for ticket in &flying {
         admission.release(*ticket, Outcome::RateLimited(None), 10.0).unwrap();
     }
@@ -317,11 +323,7 @@ proptest! {
 
 #[test]
 fn a_limit_of_less_than_one_is_none() {
-    let mut admission = unlimited();
-    for _ in 0..2 {
-        admission.submit(0, 0, tokens(0), 0.0);
-    }
-    let flying = admission.poll(0.0, usize::MAX).granted;
+    let (mut admission, flying) = in_flight(2);
     for ticket in &flying {
         admission.sent(*ticket, 0.0).unwrap();
     }
@@ -339,11 +341,7 @@ fn a_limit_of_less_than_one_is_none() {
 
 #[test]
 fn calls_of_an_old_overload_may_ask_for_more_time_of_their_own() {
-    let mut admission = unlimited();
-    for _ in 0..2 {
-        admission.submit(0, 0, tokens(0), 0.0);
-    }
-    let flying = admission.poll(0.0, usize::MAX).granted;
+    let (mut admission, flying) = in_flight(2);
     admission.release(flying[0], Outcome::RateLimited(Some(5.0)), 0.0).unwrap();
     admission.release(flying[1], Outcome::RateLimited(Some(30.0)), 1.0).unwrap();
     assert_eq!(admission.snapshot(1.0).paused_until, Some(31.0));

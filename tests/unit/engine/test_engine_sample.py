@@ -7,8 +7,8 @@ import pytest
 
 from tfgrpo.config import BudgetSection
 from tfgrpo.engine.admission import Admission
-from tfgrpo.engine.budget import Budget
-from tfgrpo.engine.sample import budget_share, name_admissions, sample, sampling
+from tfgrpo.engine.budget import Budget, budget_share
+from tfgrpo.engine.sample import name_admissions, sample, sampling
 from tfgrpo.errors import ConfigError, HookError
 from tfgrpo.events import Event, Hooks, Sampled
 from tfgrpo.testing import VirtualClock
