@@ -22,12 +22,11 @@ from bench.engine.protocol import Answer
 from rich.console import Console
 
 from tfgrpo.config import Config, resolve_config
+from tfgrpo.dispatch.budget import Budget
+from tfgrpo.dispatch.calls import Calls
 from tfgrpo.distill import Asker, Prompts
-from tfgrpo.engine.budget import Budget
-from tfgrpo.engine.calls import Calls
 from tfgrpo.engine.context import Context, distiller_send
 from tfgrpo.engine.practice import run_practice
-from tfgrpo.engine.providers import open_admissions, open_models
 from tfgrpo.engine.records import GroupRecord
 from tfgrpo.events import Hooks
 from tfgrpo.journal import Journal
@@ -36,6 +35,7 @@ from tfgrpo.models import Model
 from tfgrpo.models.model import Observer
 from tfgrpo.observe import Progress
 from tfgrpo.rollout import build_agent
+from tfgrpo.run.providers import open_admissions, open_models
 from tfgrpo.types import (
     Choice,
     Message,
@@ -74,7 +74,7 @@ class Opened:
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
-        """As `tfgrpo.runs` does it."""
+        """As `tfgrpo.run.api` does it."""
         FOLDER.mkdir(parents=True, exist_ok=True)
         self.directory = self._given or Path(tempfile.mkdtemp(prefix="run-", dir=FOLDER))
         stack = self._stack

@@ -11,10 +11,10 @@ from bench.engine import lessons, work
 
 import tfgrpo
 from tfgrpo.config import load_config
-from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import RunStoppedError
 from tfgrpo.models import Model, OpenAIModel, open_session
 from tfgrpo.models.model import Observer
+from tfgrpo.run.stop import StopSwitch
 from tfgrpo.types import Choice, ModelReply, ModelRequest, Role, Usage
 
 TASKS, BATCH, HELD_OUT = 1000, 100, 20

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 from bench.engine.ours import Opened, first_library, practice_config, practice_tasks
 
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.distill import compare, consolidate, propose, summarize
 from tfgrpo.engine.context import each
 from tfgrpo.engine.group import run_rollouts, signal_of
-from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import key_of
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Signal, Task
 

@@ -3,7 +3,6 @@
 from importlib.metadata import version
 
 from tfgrpo.config import Config, load_config
-from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import (
     BudgetError,
     ConfigError,
@@ -16,7 +15,8 @@ from tfgrpo.errors import (
     VerifierError,
 )
 from tfgrpo.library import Embedder, ExperienceLibrary, PromptAssembler, TokenPrior
-from tfgrpo.runs import Run, evaluate, practice, resume
+from tfgrpo.run.api import Run, evaluate, practice, resume
+from tfgrpo.run.stop import StopSwitch
 from tfgrpo.types import Experience, Operation, OperationKind, Reward, Rollout, Task, Trajectory
 
 __version__ = version("tfgrpo")

@@ -106,11 +106,34 @@ class ModelRequest(Struct, frozen=True):
 
 
 class ModelReply(Struct, frozen=True):
-    """The answer to a `ModelRequest`: exactly `request.n` choices, in order, and what they cost."""
+    """The answer to a `ModelRequest`: exactly `request.n` choices, in order, and what they cost.
+
+    `content`, `stop_reason` and `tool_calls` are those of the first choice.
+    """
 
     choices: tuple[Choice, ...]
     usage: Usage
     model: str = ""
+
+    @property
+    def content(self) -> str:
+        """The text of the first choice."""
+        return self.choices[0].content
+
+    @property
+    def stop_reason(self) -> StopReason:
+        """Why the model stopped writing the first choice."""
+        return self.choices[0].stop_reason
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls of the first choice."""
+        return self.choices[0].tool_calls
+
+    @property
+    def message(self) -> Message:
+        """The first choice as the assistant message that goes on the conversation."""
+        return Message("assistant", self.content, self.tool_calls)
 
 
 class Role(StrEnum):
@@ -121,13 +144,61 @@ class Role(StrEnum):
     JUDGE = "judge"
 
 
+# --- effects: what is done outside the process -----------------------------------------------------------
+
+
+class EffectKind(StrEnum):
+    """What is done outside the process, once, and durably."""
+
+    MODEL = "model"
+    TOOL = "tool"
+    FETCH = "fetch"
+    SEARCH = "search"
+    JUDGE = "judge"
+
+
+class EffectStatus(StrEnum):
+    """What became of one attempt at an effect; OPEN means that no outcome is known (in flight, or cut off)."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class ToolRequest(Struct, frozen=True):
+    """One call of a tool, as the ledger keeps it."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolResult(Struct, frozen=True):
+    """The text that a tool gave back."""
+
+    text: str
+
+
 # --- rollouts and groups ---------------------------------------------------------------------------------
 
 
+class ToolUse(Struct, frozen=True):
+    """One tool call of an attempt: what was asked, what came back, in how many seconds."""
+
+    name: str
+    arguments: dict[str, Any]
+    result: str
+    seconds: float = 0.0
+
+
 class Trajectory(Struct, frozen=True):
-    """Messages and tool calls of one attempt; the last assistant message is the answer."""
+    """Messages and tool calls of one attempt, as far as it got; the last assistant message is the answer.
+
+    Where an attempt held several conversations they stand one behind the other, each turn behind the turn that
+    it goes on from.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[ToolUse, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -150,6 +221,7 @@ class FaultKind(StrEnum):
     TOOL = "tool"
     SANDBOX = "sandbox"
     VERIFIER = "verifier"
+    AGENT = "agent"
     DISTILLER = "distiller"
 
 
@@ -163,10 +235,40 @@ class Fault(Struct, frozen=True):
 
 
 class PriorRef(Struct, frozen=True):
-    """Which token prior a rollout ran with: the library's version and digest ("" without a library)."""
+    """Which token prior a rollout ran with: the library's version and digest ("" without a library).
+
+    `prior` is the digest of the prior's text; the record "prior" of that name lists the entries in it. It is ""
+    where the prompt held no prior.
+    """
 
     version: int
     digest: str
+    prior: str = ""
+
+
+class TokenPrior(Struct, frozen=True):
+    """The bytes that shift a frozen model's output, and which library they come from.
+
+    `ids` are the living experiences in `text`, in id order; `tokens` the count of the whole text by the library's
+    tokenizer; `digest` the SHA-256 of its UTF-8 bytes in hexadecimal; `library` the snapshot it was packed from.
+    The first `stable` characters are the same for every batch of questions.
+    """
+
+    text: str
+    ids: tuple[str, ...]
+    tokens: int
+    digest: str
+    library: PriorRef
+    stable: int
+
+
+class PriorRecord(Struct, frozen=True):
+    """The entries that stood in a prior, kept once for each digest of a prior's text."""
+
+    library: str
+    version: int
+    entries: tuple[str, ...]
+    tokens: int
 
 
 class Ending(StrEnum):
@@ -175,10 +277,16 @@ class Ending(StrEnum):
     COMPLETED = "completed"
     TRUNCATED = "truncated"
     FAULTED = "faulted"
+    CUT_OFF = "cut off"
 
 
 class Rollout(Struct, frozen=True):
-    """One attempt at one task, terminal. Graded exactly when `reward` is not None; then `fault` is None."""
+    """One attempt at one task, terminal. Graded exactly when `reward` is not None; then `fault` is None.
+
+    A faulted attempt has the trajectory as far as it got. A straggler that its group did not wait for ends as
+    CUT_OFF: nobody's fault, and in no statistic. `key` is the attempt's, as text; `usage` what its effects cost;
+    `diverged` counts the effects that an earlier engine had completed and that this attempt did not ask for again.
+    """
 
     task_id: str
     index: int
@@ -189,6 +297,9 @@ class Rollout(Struct, frozen=True):
     fault: Fault | None = None
     started: float = 0.0
     finished: float = 0.0
+    key: str = ""
+    usage: Usage = Usage()
+    diverged: int = 0
 
 
 class Signal(StrEnum):

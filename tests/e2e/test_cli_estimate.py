@@ -14,8 +14,8 @@ from tests.world import make_config, models, write_tasks
 import tfgrpo
 from tfgrpo.cli import main
 from tfgrpo.cli.estimate import show
-from tfgrpo.engine.estimate import Estimate
-from tfgrpo.runs import estimate_practice
+from tfgrpo.forecast.estimate import Estimate
+from tfgrpo.run.api import estimate_practice
 from tfgrpo.testing import LoopbackServer, ScriptedModel
 from tfgrpo.testing.scripts import practice_script, tickets
 

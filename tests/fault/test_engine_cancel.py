@@ -24,7 +24,7 @@ from tests.engines import server
 from tests.world import make_config, models
 
 import tfgrpo
-from tfgrpo.engine.admission import Admission
+from tfgrpo.dispatch.admission import Admission
 from tfgrpo.errors import InterruptedRunError, RunStoppedError
 from tfgrpo.journal import CallStatus, Journal, JournalReader
 from tfgrpo.testing import ScriptedModel, VirtualClock

@@ -6,7 +6,7 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfgrpo.engine.admission import Admission
+from tfgrpo.dispatch.admission import Admission
 from tfgrpo.testing import VirtualClock
 
 

@@ -16,13 +16,13 @@ from tfgrpo.cli import terminal
 from tfgrpo.cli.estimate import show as show_estimate
 from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text, library_of, log_of, log_text
 from tfgrpo.config import Config, load_config, parse_override
-from tfgrpo.engine.estimate import Estimate
 from tfgrpo.errors import ConfigError, TfgrpoError
+from tfgrpo.forecast.estimate import Estimate
 from tfgrpo.models.weights import fetch as fetch_weights
 from tfgrpo.models.weights import known
 from tfgrpo.observe import Progress
 from tfgrpo.report.terminal import comparison_lines, summary
-from tfgrpo.runs import Run, estimate_practice, evaluate, practice, resume, write_report
+from tfgrpo.run.api import Run, estimate_practice, evaluate, practice, resume, write_report
 
 app = App(
     name="tfgrpo",

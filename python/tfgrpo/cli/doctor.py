@@ -11,14 +11,14 @@ from typing import Any
 
 from tfgrpo.cli import terminal
 from tfgrpo.config import Config, load_config
+from tfgrpo.dataset import load_dataset
 from tfgrpo.distill import Prompts
-from tfgrpo.engine.ceiling import CallSize, files_warning, open_files, which_binds
-from tfgrpo.engine.dataset import load_dataset
-from tfgrpo.engine.forecast import LOCAL_SLOTS
-from tfgrpo.engine.providers import open_models
-from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import TfgrpoError
-from tfgrpo.runs import unpriced
+from tfgrpo.forecast.ceiling import CallSize, files_warning, open_files, which_binds
+from tfgrpo.forecast.forecast import LOCAL_SLOTS
+from tfgrpo.run.api import unpriced
+from tfgrpo.run.providers import open_models
+from tfgrpo.run.stop import StopSwitch
 from tfgrpo.types import Message, ModelRequest, Role, Struct
 from tfgrpo.verify import build_verifier
 

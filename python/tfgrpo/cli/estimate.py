@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tfgrpo.engine.estimate import Estimate, Line
-from tfgrpo.engine.guesses import Range
+from tfgrpo.forecast.estimate import Estimate, Line
+from tfgrpo.forecast.guesses import Range
 from tfgrpo.observe.line import short, span
 
 HEADINGS = ("calls", "input", "cached", "output", "US $")

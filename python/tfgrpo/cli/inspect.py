@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tfgrpo.distill.consolidate import describe
-from tfgrpo.engine.header import START, journal_path
 from tfgrpo.engine.practice import stored_library
 from tfgrpo.engine.records import StepRecord
 from tfgrpo.errors import ConfigError
@@ -14,6 +13,7 @@ from tfgrpo.library import ExperienceLibrary, LibraryDiff
 from tfgrpo.report.comparison import Comparison
 from tfgrpo.report.comparison import compare as compare_arms
 from tfgrpo.report.records import read_records
+from tfgrpo.rundir import START, journal_path
 
 
 def library_of(source: Path) -> ExperienceLibrary:

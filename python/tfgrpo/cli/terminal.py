@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
-from tfgrpo.engine.stop import StopSwitch
 from tfgrpo.errors import (
     ConfigError,
     InterruptedRunError,
@@ -25,6 +24,7 @@ from tfgrpo.errors import (
     RunStoppedError,
     TfgrpoError,
 )
+from tfgrpo.run.stop import StopSwitch
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ import anyio
 import msgspec
 
 from tfgrpo.config import Config
+from tfgrpo.dispatch.calls import Calls
+from tfgrpo.dispatch.prefix import Convoy, PrefixCache
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.distill import Asker
-from tfgrpo.engine.calls import Calls
-from tfgrpo.engine.prefix import Convoy, PrefixCache
-from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import key_of, seed_of
 from tfgrpo.errors import FATAL_ERRORS, TfgrpoError
 from tfgrpo.events import Hooks

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.engine.context import Context, each
 from tfgrpo.engine.group import run_rollouts
-from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import key_of, key_of_index
 from tfgrpo.events import PhaseStarted
 from tfgrpo.journal import JournalReader

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import anyio
 import msgspec
 
+from tfgrpo.dispatch.prefix import Convoy, leading
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.engine.context import Context
-from tfgrpo.engine.prefix import Convoy, leading
-from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import key_of_index, seed_of
 from tfgrpo.errors import ModelError
 from tfgrpo.library import PromptAssembler

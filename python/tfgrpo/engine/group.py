@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tfgrpo.dispatch.prefix import Convoy
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.engine.context import Context, each
 from tfgrpo.engine.first_turn import FirstTurn
-from tfgrpo.engine.prefix import Convoy
-from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import GroupPlan, key_of, key_of_index, seed_of
 from tfgrpo.events import RolloutFinished
 from tfgrpo.library import PromptAssembler

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from tfgrpo.distill import compare, consolidate, propose, summarize
 from tfgrpo.engine.context import Context, each
+from tfgrpo.engine.gate import Rewards, choose_lesson, choose_library
 from tfgrpo.engine.group import run_group, usable
 from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, key_of
-from tfgrpo.engine.select import Rewards, choose_lesson, choose_library
 from tfgrpo.errors import DistillError, ModelError
 from tfgrpo.events import GroupFinished, StepFinished
 from tfgrpo.library import ExperienceLibrary, PromptAssembler

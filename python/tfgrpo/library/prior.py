@@ -6,27 +6,11 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from tfgrpo.library.experiences import ExperienceLibrary
-from tfgrpo.types import Message, PriorRef, Struct, Task
+from tfgrpo.types import Message, PriorRef, Struct, Task, TokenPrior
 
 DEFAULT_HEADING = "Experience from earlier tasks. Where one of these applies, follow it:"
 #: Experiences that each question of a batch may propose for a prior that cannot hold all.
 EACH = 48
-
-
-class TokenPrior(Struct, frozen=True):
-    """The bytes that shift a frozen model's output, and which library they come from.
-
-    `ids` are the living experiences in `text`, in id order; `tokens` the count of the whole text by the library's
-    tokenizer; `digest` the SHA-256 of its UTF-8 bytes in hexadecimal; `library` the snapshot it was packed from.
-    The first `stable` characters are the same for every batch of questions.
-    """
-
-    text: str
-    ids: tuple[str, ...]
-    tokens: int
-    digest: str
-    library: PriorRef
-    stable: int
 
 
 class Segment(Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from tfgrpo.engine.dataset import load_dataset
+from tfgrpo.dataset import load_dataset
 from tfgrpo.errors import DataError
 from tfgrpo.report.page import FaultRow, TaskRow, page
 from tfgrpo.report.records import RunRecords

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from tfgrpo.config import Config
 from tfgrpo.engine.evaluate import Evaluation, stored_evaluation
-from tfgrpo.engine.header import START, Header, journal_path, read_header, run_config
 from tfgrpo.engine.practice import stored_library
 from tfgrpo.engine.records import GroupRecord, StepRecord
 from tfgrpo.errors import ConfigError
 from tfgrpo.journal import JournalReader
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.rollout import is_cut_off
+from tfgrpo.rundir import START, Header, journal_path, read_header, run_config
 from tfgrpo.types import Role, Rollout, Usage
 
 

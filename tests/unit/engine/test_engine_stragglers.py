@@ -15,9 +15,9 @@ from tests.world import make_config, models
 
 import tfgrpo
 from tfgrpo.config import Endpoint
+from tfgrpo.dispatch.prefix import Convoy, PrefixCache
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.engine.first_turn import FirstTurn
-from tfgrpo.engine.prefix import Convoy, PrefixCache
-from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import GroupPlan, GroupRecord
 from tfgrpo.errors import CutOffError, JournalError, RunStoppedError, TaskTimeoutError
 from tfgrpo.events import CallFinished, Event

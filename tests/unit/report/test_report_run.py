@@ -11,9 +11,9 @@ import pytest
 from tests.world import make_config, models
 
 import tfgrpo
-from tfgrpo.engine.dataset import load_dataset
+from tfgrpo.dataset import load_dataset
 from tfgrpo.report.result import decode
-from tfgrpo.runs import write_report
+from tfgrpo.run.api import write_report
 from tfgrpo.testing import ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
 

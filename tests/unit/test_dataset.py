@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfgrpo.engine.dataset import load_dataset
+from tfgrpo.dataset import load_dataset
 from tfgrpo.errors import DataError
 from tfgrpo.types import Task
 

@@ -14,28 +14,25 @@ import anyio.to_thread
 import msgspec
 
 from tfgrpo.config import Config, api_key
+from tfgrpo.dataset import Dataset, load_dataset
+from tfgrpo.dispatch.budget import Budget
+from tfgrpo.dispatch.calls import Calls
+from tfgrpo.dispatch.sample import sampling
 from tfgrpo.distill import Asker, Prompts
-from tfgrpo.engine.budget import Budget
-from tfgrpo.engine.calls import Calls
-from tfgrpo.engine.ceiling import (
+from tfgrpo.engine.context import Context, distiller_send
+from tfgrpo.engine.evaluate import run_evaluation
+from tfgrpo.engine.practice import practice_tasks, run_practice
+from tfgrpo.errors import ConfigError, DataError, RunStoppedError
+from tfgrpo.events import Hook, Hooks, Noted, Warned
+from tfgrpo.forecast.ceiling import (
     RATES,
     CallSize,
     files_warning,
     raise_open_files,
     which_binds,
 )
-from tfgrpo.engine.context import Context, distiller_send
-from tfgrpo.engine.dataset import Dataset, load_dataset
-from tfgrpo.engine.estimate import Estimate, estimate, rollout_size
-from tfgrpo.engine.evaluate import run_evaluation
-from tfgrpo.engine.guesses import guessed, measured
-from tfgrpo.engine.header import START, Header, Kind, journal_path, read_header, run_config
-from tfgrpo.engine.practice import practice_tasks, run_practice
-from tfgrpo.engine.providers import Fetching, open_admissions, open_models
-from tfgrpo.engine.sample import sampling
-from tfgrpo.engine.stop import StopSwitch
-from tfgrpo.errors import ConfigError, DataError, RunStoppedError
-from tfgrpo.events import Hook, Hooks, Noted, Warned
+from tfgrpo.forecast.estimate import Estimate, estimate, rollout_size
+from tfgrpo.forecast.guesses import guessed, measured
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary, tokenizer_for_model
 from tfgrpo.models import Model
@@ -44,6 +41,9 @@ from tfgrpo.report.comparison import Comparison
 from tfgrpo.report.records import read_records
 from tfgrpo.report.result import Result, encode
 from tfgrpo.rollout import build_agent
+from tfgrpo.run.providers import Fetching, open_admissions, open_models
+from tfgrpo.run.stop import StopSwitch
+from tfgrpo.rundir import START, Header, Kind, journal_path, read_header, run_config
 from tfgrpo.types import Role, Task, Usage
 from tfgrpo.verify import build_verifier
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from tfgrpo.engine.admission import Admission
-from tfgrpo.engine.budget import Budget, budget_share
+from tfgrpo.dispatch.admission import Admission
+from tfgrpo.dispatch.budget import Budget, budget_share
 from tfgrpo.events import AdmissionState, Hooks, Sampled
 from tfgrpo.types import Role
 

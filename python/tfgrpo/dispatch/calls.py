@@ -15,10 +15,10 @@ from typing import NamedTuple, NoReturn, TypeVar
 import anyio
 
 from tfgrpo.config import Config
-from tfgrpo.engine.admission import Admission, Lease
-from tfgrpo.engine.budget import Budget
+from tfgrpo.dispatch.admission import Admission, Lease
+from tfgrpo.dispatch.budget import Budget
+from tfgrpo.dispatch.provider import Provider
 from tfgrpo.engine.records import SingleRequests
-from tfgrpo.engine.upstream import Upstream
 from tfgrpo.errors import (
     FATAL_MODEL_ERRORS,
     BudgetError,
@@ -85,13 +85,13 @@ class Calls:
         self._hooks = hooks
         self._run = next(_RUNS)
         self._jitter = random.Random(config.run.seed)
-        shared: dict[int, Upstream] = {}
-        self._upstreams: dict[Role, Upstream] = {}
+        shared: dict[int, Provider] = {}
+        self._upstreams: dict[Role, Provider] = {}
         for role, model in models.items():
             upstream = shared.get(id(admissions[role]))
             if upstream is None or upstream.model is not model:
                 endpoint = config.model.role(role)
-                upstream = shared[id(admissions[role])] = Upstream(model, admissions[role], endpoint)
+                upstream = shared[id(admissions[role])] = Provider(model, admissions[role], endpoint)
             self._upstreams[role] = upstream
         self._single = {
             role for role in models if journal.get("single requests", role.value, SingleRequests) is not None
@@ -301,7 +301,7 @@ class Calls:
         raise halted
 
     async def _send(
-        self, upstream: Upstream, key: str, request: ModelRequest, lease: Lease, stream: bool
+        self, upstream: Provider, key: str, request: ModelRequest, lease: Lease, stream: bool
     ) -> ModelReply:
         """The exchange itself; once the run has to stop it has `DRAIN` seconds left, and its intent stays open."""
         try:
@@ -347,7 +347,7 @@ class Calls:
             await self._drained.wait()
         raise stopped
 
-    async def _pause(self, upstream: Upstream, failures: int, error: ModelError) -> None:
+    async def _pause(self, upstream: Provider, failures: int, error: ModelError) -> None:
         """Back off outside the slot: full jitter, never less than what the provider asked for, within the allowance."""
         longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0**failures)
         seconds = max(error.retry_after or 0.0, self._jitter.uniform(0, longest))

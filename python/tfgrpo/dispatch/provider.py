@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from tfgrpo.config import Endpoint
-from tfgrpo.engine.admission import Admission, Lease
-from tfgrpo.engine.retry import EARNED_PAID, EARNED_RETRIES, FIRST_PAID, FIRST_RETRIES, Allowance, Breaker
+from tfgrpo.dispatch.admission import Admission, Lease
+from tfgrpo.dispatch.retry import EARNED_PAID, EARNED_RETRIES, FIRST_PAID, FIRST_RETRIES, Allowance, Breaker
 from tfgrpo.errors import ModelError, ModelTimeoutError, OverloadedError, RateLimitedError
 from tfgrpo.models import Model
 from tfgrpo.models.pricing import cost
@@ -16,7 +16,7 @@ from tfgrpo.types import ModelReply, ModelRequest, Role, Usage
 FIRST_OUTPUT_GUESS = 256
 
 
-class Upstream:
+class Provider:
     """Where the calls of some roles go.
 
     Args:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tfgrpo.config import Config, Endpoint, LimitsSection, api_key
-from tfgrpo.engine.admission import Admission
+from tfgrpo.dispatch.admission import Admission
 from tfgrpo.models import Model, OpenAIModel, open_session
 from tfgrpo.models.local import LocalServer
 from tfgrpo.models.weights import fetch

@@ -18,8 +18,8 @@ from tfgrpo.distill import Prompts
 from tfgrpo.distill.advantage import lesson_schema
 from tfgrpo.distill.propose import operations_schema
 from tfgrpo.distill.summarize import SHORT
-from tfgrpo.engine.guesses import WORDS_USED, Guesses, Range, flat
 from tfgrpo.engine.practice import plan
+from tfgrpo.forecast.guesses import WORDS_USED, Guesses, Range, flat
 from tfgrpo.library import DEFAULT_HEADING, ExperienceLibrary, PromptAssembler
 from tfgrpo.types import Message, Role, Task
 

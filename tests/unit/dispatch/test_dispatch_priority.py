@@ -10,7 +10,7 @@ from tests.steady import SteadyClock
 from tests.world import make_config, models
 
 import tfgrpo
-from tfgrpo.engine.priority import Priority
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.rollout import Ask, Attempt
 from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel
 from tfgrpo.testing.scripts import practice_script
@@ -68,7 +68,7 @@ class TwoTurns:
 
 
 def test_later_turns_go_before_new_rollouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfgrpo.runs.build_agent", lambda section: TwoTurns())
+    monkeypatch.setattr("tfgrpo.run.api.build_agent", lambda section: TwoTurns())
     keys = order(tmp_path, ScriptedModel(SCRIPT, 1.0, group_limit=1))
     practice = [key for key in keys if key.startswith("practice/")]
     assert len(practice) == 8 * 3 * 2

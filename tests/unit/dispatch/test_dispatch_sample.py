@@ -6,9 +6,9 @@ import anyio
 import pytest
 
 from tfgrpo.config import BudgetSection
-from tfgrpo.engine.admission import Admission
-from tfgrpo.engine.budget import Budget, budget_share
-from tfgrpo.engine.sample import name_admissions, sample, sampling
+from tfgrpo.dispatch.admission import Admission
+from tfgrpo.dispatch.budget import Budget, budget_share
+from tfgrpo.dispatch.sample import name_admissions, sample, sampling
 from tfgrpo.errors import ConfigError, HookError
 from tfgrpo.events import Event, Hooks, Sampled
 from tfgrpo.testing import VirtualClock

@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from tfgrpo.config import Config
-from tfgrpo.engine.header import journal_path, read_header, run_config
 from tfgrpo.engine.practice import stored_library
 from tfgrpo.engine.records import StepRecord
 from tfgrpo.errors import ConfigError
 from tfgrpo.journal import CallStatus, JournalReader
+from tfgrpo.rundir import journal_path, read_header, run_config
 
 #: Tokens of an answer in a JSON schema, of one in free text, and of a summary (its prompt asks for 150 words).
 SCHEMA_ANSWER, FREE_ANSWER, SUMMARY = 24, 400, 200

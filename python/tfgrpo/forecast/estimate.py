@@ -14,9 +14,9 @@ import msgspec
 
 from tfgrpo.config import Config
 from tfgrpo.distill import Prompts
-from tfgrpo.engine.ceiling import RATES
-from tfgrpo.engine.forecast import ASKED_AGAIN, CACHED_FROM, LOCAL_SLOTS, Count, Forecast, Sum
-from tfgrpo.engine.guesses import DISTILL, ROLLOUTS, Guesses, Range, guessed
+from tfgrpo.forecast.ceiling import RATES
+from tfgrpo.forecast.forecast import ASKED_AGAIN, CACHED_FROM, LOCAL_SLOTS, Count, Forecast, Sum
+from tfgrpo.forecast.guesses import DISTILL, ROLLOUTS, Guesses, Range, guessed
 from tfgrpo.library import ExperienceLibrary, count_tokens, tokenizer_for_model
 from tfgrpo.models.pricing import cost
 from tfgrpo.types import Message, Role, Task, Usage

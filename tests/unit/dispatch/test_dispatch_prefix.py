@@ -15,7 +15,7 @@ from tests.world import make_config
 
 import tfgrpo
 from tfgrpo.config import Endpoint, PriceSection
-from tfgrpo.engine.prefix import LONGEST_HOLD, SHORTEST_HOLD, WORTHWHILE, Convoy, PrefixCache, leading
+from tfgrpo.dispatch.prefix import LONGEST_HOLD, SHORTEST_HOLD, WORTHWHILE, Convoy, PrefixCache, leading
 from tfgrpo.errors import RunStoppedError
 from tfgrpo.events import CallFinished, Event
 from tfgrpo.library import ExperienceLibrary, PromptAssembler

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 
+from tfgrpo.dispatch.priority import Priority
 from tfgrpo.distill.propose import addition
 from tfgrpo.engine.context import Context, each
 from tfgrpo.engine.group import run_rollouts
-from tfgrpo.engine.priority import Priority
 from tfgrpo.engine.records import GateArm, key_of
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Task

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from tfgrpo._core import CoreError
-from tfgrpo.engine.admission import Admission
+from tfgrpo.dispatch.admission import Admission
 from tfgrpo.testing import VirtualClock
 
 Log = list[tuple[str, float]]

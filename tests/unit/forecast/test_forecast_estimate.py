@@ -12,12 +12,12 @@ from tests.world import make_config
 
 import tfgrpo
 from tfgrpo.config import Config
+from tfgrpo.dataset import load_dataset
 from tfgrpo.distill import Prompts
-from tfgrpo.engine.dataset import load_dataset
-from tfgrpo.engine.estimate import Estimate, Line, estimate, message_count, rollout_size
-from tfgrpo.engine.guesses import Guesses, Range, flat, guessed, measured, phase_of
 from tfgrpo.engine.practice import practice_tasks
 from tfgrpo.errors import ConfigError
+from tfgrpo.forecast.estimate import Estimate, Line, estimate, message_count, rollout_size
+from tfgrpo.forecast.guesses import Guesses, Range, flat, guessed, measured, phase_of
 from tfgrpo.journal import CallStatus, JournalReader
 from tfgrpo.testing import LoopbackServer, seeded
 from tfgrpo.testing.scripts import practice_script, prompt_tokens

@@ -10,7 +10,8 @@ from tests.world import make_config, models
 
 import tfgrpo
 from tfgrpo.config import LimitsSection
-from tfgrpo.engine.ceiling import (
+from tfgrpo.events import Event, Noted, Warned
+from tfgrpo.forecast.ceiling import (
     FILES_BESIDE,
     CallSize,
     OpenFiles,
@@ -19,7 +20,6 @@ from tfgrpo.engine.ceiling import (
     raise_open_files,
     which_binds,
 )
-from tfgrpo.events import Event, Noted, Warned
 from tfgrpo.testing import ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
 

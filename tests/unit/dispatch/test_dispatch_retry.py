@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfgrpo.engine.retry import FIRST_OPEN, LONGEST_OPEN, Allowance, Breaker
+from tfgrpo.dispatch.retry import FIRST_OPEN, LONGEST_OPEN, Allowance, Breaker
 from tfgrpo.errors import AuthenticationError, ConnectError
 from tfgrpo.testing import VirtualClock
 

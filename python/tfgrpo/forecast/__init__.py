@@ -1,0 +1,1 @@
+"""A forecast of what a run takes, before it starts."""

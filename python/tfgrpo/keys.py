@@ -1,0 +1,194 @@
+"""Typed identity: which phase or arm, step, task and attempt, and what inside the attempt.
+
+A key prints as text and parses back to an equal key; no other file takes such a text apart. The printed form sorts
+by step and index and holds printable ASCII only, so it can stand in a file, a header or a log:
+
+    practice/step=0003/task=t17/try=0002//model/9f2c41d0aa17b3c8/0
+
+The part before `//` names the *owner*, here one attempt; the part behind it one thing that the owner did.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+from urllib.parse import quote, unquote
+
+#: Separates the owner from what it did.
+_INSIDE = "//"
+
+
+class Key:
+    """The identity of a phase, a step, a group, an attempt, or of something done inside one of them.
+
+    Frozen, hashable, ordered by its text. Build larger ones with `of` and `do`.
+
+    Args:
+        phase: "practice", "distill", "gate", "probe", the name of an arm, or a user's own word; never empty.
+        step: the number of the practice step, from 1.
+        variant: which of several side by side: the library tried at a gate, the candidate of a probe.
+        task: the id of the task.
+        index: the number of the attempt at the task, from 0.
+        inside: what the owner did, from the outside in: ("advantage",) or ("model", digest, "0").
+
+    Raises:
+        ValueError: the phase is empty, or a number is negative.
+    """
+
+    __slots__ = ("index", "inside", "phase", "step", "task", "text", "variant")
+
+    phase: str
+    step: int | None
+    variant: str
+    task: str | None
+    index: int | None
+    inside: tuple[str, ...]
+    text: str
+
+    def __init__(
+        self,
+        phase: str,
+        step: int | None = None,
+        variant: str = "",
+        task: str | None = None,
+        index: int | None = None,
+        inside: tuple[str, ...] = (),
+    ) -> None:
+        if not phase or (step or 0) < 0 or (index or 0) < 0:
+            raise ValueError(f"no key: phase {phase!r}, step {step}, index {index}")
+        parts = [_quoted(phase)]
+        if step is not None:
+            parts.append(f"step={step:04d}")
+        if variant:
+            parts.append(f"of={_quoted(variant)}")
+        if task is not None:
+            parts.append(f"task={_quoted(task)}")
+        if index is not None:
+            parts.append(f"try={index:04d}")
+        text = "/".join(parts)
+        if inside:
+            text += _INSIDE + "/".join(map(_quoted, inside))
+        self._set(phase, step, variant, task, index, inside, text)
+
+    def _set(
+        self,
+        phase: str,
+        step: int | None,
+        variant: str,
+        task: str | None,
+        index: int | None,
+        inside: tuple[str, ...],
+        text: str,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "phase", phase)
+        put(self, "step", step)
+        put(self, "variant", variant)
+        put(self, "task", task)
+        put(self, "index", index)
+        put(self, "inside", inside)
+        put(self, "text", text)
+
+    def of(
+        self,
+        *,
+        step: int | None = None,
+        variant: str | None = None,
+        task: str | None = None,
+        index: int | None = None,
+    ) -> Key:
+        """The same owner, told more closely."""
+        return Key(
+            self.phase,
+            self.step if step is None else step,
+            self.variant if variant is None else variant,
+            self.task if task is None else task,
+            self.index if index is None else index,
+            self.inside,
+        )
+
+    def do(self, *inside: str) -> Key:
+        """Something that the owner did, or a part of what this key names."""
+        made = Key.__new__(Key)
+        joint = "/" if self.inside else _INSIDE
+        text = self.text + joint + "/".join(map(_quoted, inside))
+        made._set(self.phase, self.step, self.variant, self.task, self.index, (*self.inside, *inside), text)
+        return made
+
+    @property
+    def owner(self) -> Key:
+        """The attempt, group, step or phase that this is inside of; itself where it is one."""
+        if not self.inside:
+            return self
+        return Key(self.phase, self.step, self.variant, self.task, self.index)
+
+    @property
+    def group(self) -> Key:
+        """The group that an attempt belongs to: the owner without the index."""
+        return Key(self.phase, self.step, self.variant, self.task)
+
+    def seed(self, seed: int) -> int:
+        """A sampling seed: 31 bits that follow from the run's seed and this key."""
+        return int.from_bytes(hashlib.sha256(f"{seed}\0{self.text}".encode()).digest()[:4], "big") >> 1
+
+    @classmethod
+    def parse(cls, text: str) -> Key:
+        """The key that prints as this text.
+
+        Raises:
+            ValueError: no key prints like this.
+        """
+        owner, _, inside = text.partition(_INSIDE)
+        phase, *parts = owner.split("/")
+        named = dict(part.split("=", 1) for part in parts if "=" in part)
+        step, index = named.get("step"), named.get("try")
+        task = named.get("task")
+        key = cls(
+            unquote(phase),
+            None if step is None else int(step),
+            unquote(named.get("of", "")),
+            None if task is None else unquote(task),
+            None if index is None else int(index),
+            tuple(unquote(part) for part in inside.split("/")) if inside else (),
+        )
+        if key.text != text:
+            raise ValueError(f"{text!r} is no key")
+        return key
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a key is frozen")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Key.parse, (self.text,)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Key({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and other.text == self.text
+
+    def __lt__(self, other: Key) -> bool:
+        return self.text < other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def owner_text(text: str) -> str:
+    """The text of the owner of what a key's text names, without building the key: for one row among millions."""
+    return text.partition(_INSIDE)[0]
+
+
+def _quoted(part: str) -> str:
+    return part if part.isascii() and part.isalnum() else _quote(part)
+
+
+@functools.lru_cache(maxsize=4096)
+def _quote(part: str) -> str:
+    if not part:
+        raise ValueError("no key: an empty part")
+    return quote(part, safe="")
