@@ -24,7 +24,8 @@ from tfgrpo.errors import (
     ServerError,
     UnknownModelError,
 )
-from tfgrpo.models.model import GroupRequestUnsupportedError, Observer
+from tfgrpo.errors import GroupRequestUnsupportedError
+from tfgrpo.protocols import Observer
 from tfgrpo.testing.faults import Call, FaultPlan, FaultType, PlannedFault
 from tfgrpo.testing.scripts import Script, answers, count_tokens, fingerprint, prompt_tokens
 from tfgrpo.types import Choice, ModelReply, ModelRequest, Usage
