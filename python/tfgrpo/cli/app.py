@@ -121,7 +121,7 @@ def resume_command(run: Path, *, set: Sets = (), json: Json = False) -> int:
     Parameters
     ----------
     run
-        The run directory. Only limits.* and budget.* may be changed by --set.
+        The run directory. --set changes only what `tfgrpo config show` marks as speed, such as limits and budget.
     """
     overrides = dict(parse_override(text) for text in set)
     with Progress(terminal.console) as progress:

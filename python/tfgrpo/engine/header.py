@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tfgrpo.config import Config, resolve_config
+from tfgrpo.config import Config, resolve_config, shaping_overrides, speed_keys
 from tfgrpo.errors import ConfigError, JournalError
 from tfgrpo.types import Struct
 
@@ -49,26 +49,31 @@ def journal_path(directory: Path) -> Path:
 def read_header(header: Mapping[str, Any], directory: Path) -> Header:
     """The header of a run's journal.
 
+    Version 0.1 hashed other keys, and kept a configuration without a recipe. Such a run is known by the hash that
+    its values have now, so that it can still be resumed.
+
     Raises:
         JournalError: it is not one of ours.
     """
     try:
-        return msgspec.convert(header, Header)
+        read = msgspec.convert(header, Header)
     except msgspec.ValidationError as error:
         raise JournalError(f"{directory}: the journal has no readable header: {error}.") from None
+    if "recipe" in tomllib.loads(read.config):
+        return read
+    return msgspec.structs.replace(read, config_hash=run_config(read, directory).digest())
 
 
 def run_config(header: Header, directory: Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration a run was started with, speed limits and budget possibly changed.
+    """The configuration a run was started with; overrides may change the keys that are marked as speed.
 
     Raises:
         ConfigError: an override is of a key that shapes results.
     """
-    for key in overrides or {}:
-        if key.partition(".")[0] not in ("limits", "budget"):
-            raise ConfigError(
-                f"--set {key}: a run keeps the settings that shape its results; only limits.* and budget.* "
-                "may change on resume. Start a new run to change others."
-            )
+    if shaping := shaping_overrides(overrides or {}):
+        raise ConfigError(
+            f"--set {shaping[0]}: a run keeps the settings that shape its results; only these may change on "
+            f"resume: {', '.join(speed_keys())}. Start a new run to change others."
+        )
     body = tomllib.loads(header.config)
     return resolve_config(body, dict(overrides or {}), place=str(directory), environment=False)
