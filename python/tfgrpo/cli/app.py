@@ -12,10 +12,11 @@ from rich.console import Console
 
 import tfgrpo
 from tfgrpo.cli import doctor as doctor_room
-from tfgrpo.cli import terminal
+from tfgrpo.cli import settings, terminal
 from tfgrpo.cli.estimate import show as show_estimate
+from tfgrpo.cli.init import Given, told, write_start
 from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text, library_of, log_of, log_text
-from tfgrpo.config import Config, load_config, parse_override
+from tfgrpo.config import Config, load_config, parse_override, trace_config
 from tfgrpo.errors import ConfigError, TfgrpoError
 from tfgrpo.forecast.estimate import Estimate
 from tfgrpo.models.weights import fetch as fetch_weights
@@ -32,6 +33,8 @@ app = App(
 )
 library_app = App(name="library", help="Read a learned library: of a run directory, or a library file.")
 models_app = App(name="models", help="The weights of the embedded model.")
+config_app = App(name="config", help="Read a configuration file.")
+app.command(config_app)
 app.command(library_app)
 app.command(models_app)
 
@@ -121,7 +124,7 @@ def resume_command(run: Path, *, set: Sets = (), json: Json = False) -> int:
     Parameters
     ----------
     run
-        The run directory. Only limits.* and budget.* may be changed by --set.
+        The run directory. --set changes only what `tfgrpo config show` marks as speed, such as limits and budget.
     """
     overrides = dict(parse_override(text) for text in set)
     with Progress(terminal.console) as progress:
@@ -182,6 +185,80 @@ def doctor(config: Path, *, set: Sets = (), json: Json = False) -> int:
         for finding in findings:
             terminal.say(doctor_room.line(finding))
     return terminal.DONE if all(finding.ok for finding in findings) else terminal.BAD_INPUT
+
+
+@app.command
+def init(
+    folder: Path = Path(),
+    *,
+    data: Annotated[Path | None, Parameter(show_default=False)] = None,
+    practice: Annotated[Path | None, Parameter(show_default=False)] = None,
+    held_out: Annotated[Path | None, Parameter(show_default=False)] = None,
+    base_url: Annotated[str | None, Parameter(show_default=False)] = None,
+    model: Annotated[str | None, Parameter(show_default=False)] = None,
+    api_key_env: Annotated[str | None, Parameter(show_default=False)] = None,
+    local: Annotated[str | None, Parameter(show_default=False)] = None,
+    recipe: Annotated[str | None, Parameter(show_default=False)] = None,
+    verifier: Annotated[str | None, Parameter(show_default=False)] = None,
+    seed: int = 0,
+    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    json: Json = False,
+) -> int:
+    """Write a first config.toml around your data. On a terminal, asks for what the flags do not say.
+
+    Parameters
+    ----------
+    folder
+        The folder to write into.
+    data
+        JSON lines (id, input, truth) to split by the seed into practice.jsonl and held_out.jsonl, one third held out.
+    practice
+        JSON lines to practise on, used where they are; goes with --held-out.
+    held_out
+        JSON lines to measure by.
+    base_url
+        An OpenAI-compatible chat endpoint; goes with --model.
+    model
+        The name of the endpoint's model.
+    api_key_env
+        The environment variable that holds the key; by default no key is sent.
+    local
+        Instead of an endpoint, an embedded model: "default", or a name from `tfgrpo models list`.
+    recipe
+        "paper" or "small-model"; by default "small-model" for an embedded model, else "paper".
+    verifier
+        "exact" (the default), "math", or "module:function".
+    seed
+        Of the split and of the run.
+    force
+        Overwrite files that exist.
+    """
+    given = Given(
+        data, practice, held_out, base_url, model, api_key_env, local, recipe, verifier, seed, force
+    )
+    written = write_start(folder, given, estimate_practice)
+    if json:
+        terminal.emit(written)
+    else:
+        terminal.say(told(written))
+    return terminal.DONE
+
+
+@config_app.command(name="show")
+def show_config(config: Path, *, set: Sets = (), json: Json = False) -> int:
+    """Print every effective value, its mark (shapes results, or speed), and where it came from.
+
+    Parameters
+    ----------
+    config
+        The configuration file.
+    """
+    rows = settings.rows(trace_config(config, dict(parse_override(text) for text in set)))
+    if json:
+        terminal.emit(rows)
+    else:
+        terminal.say("\n".join(settings.lines(rows)))
+    return terminal.DONE
 
 
 @library_app.command

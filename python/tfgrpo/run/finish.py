@@ -21,3 +21,8 @@ class Run:
     library: ExperienceLibrary
     comparison: Comparison | None
     result: Result
+
+
+async def finish(store, header, inputs, directory):  # type: ignore[no-untyped-def]
+    """A stand-in until the report is merged."""
+    return Run(directory, inputs.library, None, None)  # type: ignore[arg-type]
