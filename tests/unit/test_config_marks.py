@@ -21,8 +21,9 @@ from tfgrpo.config import (
     trace_config,
 )
 from tfgrpo.config.marks import Setting, walk
-from tfgrpo.engine.header import Header, read_header, run_config
 from tfgrpo.errors import ConfigError
+from tfgrpo.run.inputs import run_config
+from tfgrpo.rundir import Header
 from tfgrpo.types import Role
 
 ROOT = Path(__file__).parents[2]
@@ -191,25 +192,22 @@ def test_the_demo_runs_with_the_values_it_had() -> None:
     assert now.digest() == before.digest()
 
 
-def header(config: str, config_hash: str) -> dict[str, Any]:
-    made = Header("practice", config, config_hash, "prompts", "held out", "practice", "library", 0.0)
-    made_of: dict[str, Any] = msgspec.to_builtins(made)
-    return made_of
+def header(config: str, config_hash: str) -> Header:
+    return Header("practice", config, config_hash, "prompts", "held out", "practice", "library", 0.0)
 
 
 def test_a_run_of_version_0_1_is_read_and_keeps_its_settings(tmp_path: Path) -> None:
-    read = read_header(header(OLD, "its hash of then"), tmp_path)
+    read = header(OLD, "its hash of then")
     config = run_config(read, tmp_path, {"budget.tokens": 5})
     assert (config.practice.select, config.distill.max_tokens, config.budget.tokens) == ("gain", 44, 5)
-    assert read.config_hash == config.digest()
     roles = OLD + '\n[model.distiller]\nlocal = "qwen2.5-0.5b"\n'
-    config = run_config(read_header(header(roles, ""), tmp_path), tmp_path)
+    config = run_config(header(roles, ""), tmp_path)
     assert config.model.role(Role.DISTILLER).local == "qwen2.5-0.5b"
 
 
 def test_a_run_may_change_what_is_marked_speed_and_nothing_else(tmp_path: Path) -> None:
     config = resolved()
-    read = read_header(header(config.to_toml(), config.digest()), tmp_path)
+    read = header(config.to_toml(), config.digest())
     assert read.config_hash == config.digest()
     for setting in PLAIN:
         changed = {setting.name: other_value(setting)}
