@@ -23,7 +23,8 @@ from tfgrpo.models.weights import fetch as fetch_weights
 from tfgrpo.models.weights import known
 from tfgrpo.observe import Progress
 from tfgrpo.report.terminal import comparison_lines, summary
-from tfgrpo.run.api import Run, estimate_practice, evaluate, practice, resume, write_report
+from tfgrpo.run.api import Run, evaluate, practice, resume, write_report
+from tfgrpo.run.forecasting import estimate_practice
 
 app = App(
     name="tfgrpo",

@@ -15,8 +15,8 @@ from tfgrpo.dataset import load_dataset
 from tfgrpo.distill import Prompts
 from tfgrpo.errors import TfgrpoError
 from tfgrpo.forecast.ceiling import CallSize, files_warning, open_files, which_binds
-from tfgrpo.forecast.forecast import LOCAL_SLOTS
-from tfgrpo.run.api import unpriced
+from tfgrpo.forecast.facts import LOCAL_SLOTS
+from tfgrpo.run.inputs import limits_of, unpriced
 from tfgrpo.run.providers import open_models
 from tfgrpo.run.stop import StopSwitch
 from tfgrpo.types import Message, ModelRequest, Role, Struct
@@ -85,7 +85,7 @@ def _disk() -> Finding:
 
 def _limits(config: Config) -> list[Finding]:
     """Which limit will bind, for each endpoint; and whether there are files enough for it."""
-    limits = config.limits
+    limits = limits_of(config)
     files = open_files(limits.concurrency)
     if warning := files_warning(files, limits.concurrency):
         findings = [Finding("open files", False, warning)]
