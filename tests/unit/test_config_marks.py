@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tfgrpo.engine.header import Header, read_header, run_config
 
 from tfgrpo.config import (
     RECIPES,
@@ -20,7 +21,6 @@ from tfgrpo.config import (
     trace_config,
 )
 from tfgrpo.config.marks import Setting, walk
-from tfgrpo.engine.header import Header, read_header, run_config
 from tfgrpo.errors import ConfigError
 from tfgrpo.types import Role
 

@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.steady import SteadyClock
-from tests.streamed import StreamedModel
-from tests.world import make_config
+from tests.support.steady import SteadyClock
+from tests.support.streamed import StreamedModel
+from tests.support.world import make_config
 
 import tfgrpo
 from tfgrpo.config import Endpoint, PriceSection

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.steady import SteadyClock
-from tests.world import make_config, models
+from tests.support.steady import SteadyClock
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.dispatch.priority import Priority

@@ -7,8 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.steady import SteadyClock
-from tests.world import make_config, models
+from tests.support.steady import SteadyClock
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.engine.practice import stored_library

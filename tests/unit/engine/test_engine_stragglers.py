@@ -10,14 +10,14 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.steady import SteadyClock
-from tests.world import make_config, models
+from tests.support.steady import SteadyClock
+from tests.support.world import make_config, models
+from tfgrpo.engine.first_turn import FirstTurn
 
 import tfgrpo
 from tfgrpo.config import Endpoint
 from tfgrpo.dispatch.prefix import Convoy, PrefixCache
 from tfgrpo.dispatch.priority import Priority
-from tfgrpo.engine.first_turn import FirstTurn
 from tfgrpo.engine.records import GroupPlan, GroupRecord
 from tfgrpo.errors import CutOffError, JournalError, RunStoppedError, TaskTimeoutError
 from tfgrpo.events import CallFinished, Event

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from tests.world import make_config, models
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.dataset import load_dataset

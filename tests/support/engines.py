@@ -40,7 +40,7 @@ import msgspec
 from tfgrpo.journal import CallStatus, JournalReader
 from tfgrpo.testing.loopback.server import Served
 
-SHIM = Path(__file__).parent / "fault" / "syscalls.c"
+SHIM = Path(__file__).parents[1] / "fault" / "syscalls.c"
 WAIT = 120.0
 
 
@@ -163,11 +163,11 @@ class Stable:
         self._runs = 0
         self._last: Engine | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engines", str(folder)],
+            [sys.executable, "-m", "tests.support.engines", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
         )
         if self.read(int) != 1:
             raise RuntimeError("the warm process has threads: a fork of it would not be sound")
@@ -407,7 +407,7 @@ def _warm(folder: Path) -> None:
 
 def _small_run(folder: Path) -> None:
     import anyio
-    from tests.world import make_config
+    from tests.support.world import make_config
 
     import tfgrpo
     from tfgrpo.testing import LoopbackServer
