@@ -18,6 +18,7 @@ from tfgrpo.protocols import AttemptLimits, Tool
 from tfgrpo.rollout.deadline import Deadline, EffectWatch
 from tfgrpo.rollout.trajectory import Trace
 from tfgrpo.types import (
+    EffectKind,
     Message,
     ModelReply,
     ModelRequest,
@@ -146,7 +147,7 @@ class AttemptScope:
         self._must_be_open()
         used = find_tool(self._tools, tool)
         request = ToolRequest(used.name, dict(arguments))
-        key = self._key("tool", request_digest(request).hex())
+        key = self._key(EffectKind.TOOL.value, request_digest(request).hex())
         self._arrive()
         watch = self._begin()
         started = anyio.current_time()
@@ -207,7 +208,8 @@ class AttemptScope:
     async def _model(self, role: Role, request: ModelRequest) -> ModelReply:
         self._must_be_open()
         digest = request_digest(request)
-        effect = model_effect(self._key(role.value, digest.hex()), role, request, digest)
+        kind = EffectKind.JUDGE if role is Role.JUDGE else EffectKind.MODEL
+        effect = model_effect(self._key(kind.value, digest.hex()), role, request, digest)
         reply = await self._dispatcher.replay(effect)
         if reply is not None:
             self._arrive()
