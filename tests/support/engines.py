@@ -314,10 +314,10 @@ class Ledger:
             return
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
-        completed = [call.key for call in calls if call.state is CallStatus.COMPLETED]
+        completed = [call.key.text for call in calls if call.state is CallStatus.COMPLETED]
         assert len(completed) == len(set(completed)), "completed twice"
         assert self._completed <= set(completed), "a completion is gone"
-        intended = {call.key for call in calls}
+        intended = {call.key.text for call in calls}
         assert {entry.key for entry in fresh} <= intended, "sent without an intent"
         self._completed = frozenset(completed)
 
@@ -334,9 +334,11 @@ class Ledger:
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
             lost = reader.open_intents()
-        completed = Counter(call.key for call in calls if call.state is CallStatus.COMPLETED)
-        unsettled = Counter(call.key for call in calls if call.state is CallStatus.OPEN)
-        failed = Counter(call.key for call in calls if call.state is CallStatus.FAILED and call.maybe_paid)
+        completed = Counter(call.key.text for call in calls if call.state is CallStatus.COMPLETED)
+        unsettled = Counter(call.key.text for call in calls if call.state is CallStatus.OPEN)
+        failed = Counter(
+            call.key.text for call in calls if call.state is CallStatus.FAILED and call.maybe_paid
+        )
         assert sum(unsettled.values()) == lost
         for key, count in served.items():
             assert completed[key] == 1, f"{key} completed {completed[key]} times"
