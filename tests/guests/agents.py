@@ -10,19 +10,24 @@ import tfgrpo
 
 
 class ThreeTurns:
-    """Drafts; then checks the draft and asks for the time-bound news in parallel; answers with the draft."""
+    """Drafts and, in parallel, asks something that holds the time; then has the draft checked; answers with it."""
 
     async def attempt(self, scope: tfgrpo.Scope) -> str:
-        draft = await scope.ask(tfgrpo.ModelRequest(scope.messages))
-        said = (*scope.messages, draft.message)
+        drafts: list[tfgrpo.ModelReply] = []
 
-        async def further(text: str) -> None:
-            await scope.ask(tfgrpo.ModelRequest((*said, tfgrpo.Message("user", text))))
+        async def draft() -> None:
+            drafts.append(await scope.ask(tfgrpo.ModelRequest(scope.messages)))
+
+        async def news() -> None:
+            now = tfgrpo.Message("user", f"It is {time.time_ns()} now. What is new?")
+            await scope.ask(tfgrpo.ModelRequest((*scope.messages, now)))
 
         async with anyio.create_task_group() as turns:
-            turns.start_soon(further, "Check your answer.")
-            turns.start_soon(further, f"It is {time.time_ns()} now. Does that change it?")
-        return draft.content
+            turns.start_soon(draft)
+            turns.start_soon(news)
+        check = tfgrpo.Message("user", "Check your answer.")
+        await scope.ask(tfgrpo.ModelRequest((*scope.messages, drafts[0].message, check)))
+        return drafts[0].content
 
 
 class Different:

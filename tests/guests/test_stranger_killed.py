@@ -51,4 +51,4 @@ def test_killed_twenty_times_nothing_is_paid_twice(tmp_path: Path, group_request
         assert count <= state["completed"][key] + state["open"][key] + state["failed"][key], key
     # The request that holds the time was asked anew after a kill: its first answer stays counted, and that is told.
     assert sum(rollout.diverged for rollout in rollouts) > 0
-    assert all(len(rollout.trajectory.messages) == 6 for rollout in rollouts if rollout.fault is None)
+    assert all(sum(m.role == "assistant" for m in r.trajectory.messages) >= 3 for r in rollouts)

@@ -12,9 +12,9 @@ from rich.console import Console
 
 import tfgrpo
 from tfgrpo.cli import doctor as doctor_room
+from tfgrpo.cli import init as init_room
 from tfgrpo.cli import settings, terminal
 from tfgrpo.cli.estimate import show as show_estimate
-from tfgrpo.cli.init import Given, told, write_start
 from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text, library_of, log_of, log_text
 from tfgrpo.config import Config, load_config, parse_override, trace_config
 from tfgrpo.errors import ConfigError, TfgrpoError
@@ -233,14 +233,14 @@ def init(
     force
         Overwrite files that exist.
     """
-    given = Given(
+    given = init_room.Given(
         data, practice, held_out, base_url, model, api_key_env, local, recipe, verifier, seed, force
     )
-    written = write_start(folder, given, estimate_practice)
+    written = init_room.write_start(folder, given, estimate_practice)
     if json:
         terminal.emit(written)
     else:
-        terminal.say(told(written))
+        terminal.say(init_room.told(written))
     return terminal.DONE
 
 

@@ -300,6 +300,8 @@ def _explained(error: ValidationError, origins: Mapping[KeyPath, str]) -> Iterat
             yield _MISSING.get(path, f"the key {name} is missing.")
             continue
         text = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+        if problem["type"] == "model_type":
+            text = f"must be a table, written [{name}]"
         got = problem["input"]
         origin = origins.get(path, "file")
         source = "" if origin.startswith("file") else f", from {origin}"
@@ -309,8 +311,8 @@ def _explained(error: ValidationError, origins: Mapping[KeyPath, str]) -> Iterat
 
 _MISSING: dict[KeyPath, str] = {
     ("model",): (
-        "the table [model] is missing: it needs base_url and name of an OpenAI-compatible endpoint, or "
+        "[model] is missing: it needs base_url and name of an OpenAI-compatible endpoint, or "
         'local = "default" for the embedded model.'
     ),
-    ("data",): "the table [data] is missing: it needs held_out and, for practising, practice.",
+    ("data",): "[data] is missing: it needs held_out and, for practising, practice.",
 }

@@ -275,7 +275,7 @@ def complete_request(request: ModelRequest, temperature: float | None) -> ModelR
             f"scope.ask was given a {type(request).__name__}; give a tfgrpo.ModelRequest, for example "
             "ModelRequest(messages=scope.messages)."
         )
-    messages = request.messages
+    messages: Any = request.messages  # a stranger's: a struct does not check what it is made of
     if not isinstance(messages, tuple) or not all(isinstance(message, Message) for message in messages):
         try:
             messages = msgspec.convert(messages, tuple[Message, ...], from_attributes=True)

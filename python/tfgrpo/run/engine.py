@@ -16,7 +16,14 @@ import anyio.to_thread
 from tfgrpo.config import Endpoint, endpoint_of
 from tfgrpo.dispatch import Budget, Dispatcher, Priority, fault_of
 from tfgrpo.engine.context import record_prior
-from tfgrpo.errors import FATAL_ERRORS, ConfigError, JournalError, TfgrpoError, UsageError
+from tfgrpo.errors import (
+    ConfigError,
+    HookError,
+    JournalError,
+    RunStoppedError,
+    TfgrpoError,
+    UsageError,
+)
 from tfgrpo.events import Hook, Hooks, RolloutFinished, Warned
 from tfgrpo.journal import Journal, MemoryStore
 from tfgrpo.keys import Key
@@ -357,7 +364,7 @@ class Outcomes(AsyncIterator[tuple[str, ModelReply | Fault]]):
     async def _one(self, key: str, request: ModelRequest) -> None:
         try:
             outcome: ModelReply | Fault = await self._engine.ask(key, request, role=self._role)
-        except (*FATAL_ERRORS, JournalError, UsageError) as error:
+        except (RunStoppedError, JournalError, HookError, UsageError) as error:
             self._error = self._error or error
         except TfgrpoError as error:
             self._finished.append((key, fault_of(error, FaultKind.MODEL)))

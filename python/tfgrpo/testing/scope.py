@@ -17,6 +17,7 @@ from tfgrpo.protocols import AttemptLimits, Model, Tool
 from tfgrpo.rollout.scope import complete_request, find_tool
 from tfgrpo.rollout.trajectory import Trace
 from tfgrpo.types import (
+    EffectKind,
     Message,
     ModelReply,
     ModelRequest,
@@ -143,8 +144,9 @@ class ScriptedScope:
                 "This ScriptedScope has no model to ask; give one: ScriptedScope(task, model=…)."
             )
         digest = request_digest(request).hex()[:16]
-        name = f"{role.value}/{digest}"
-        key = self._key.do(role.value, digest, str(self._asked[name]))
+        kind = EffectKind.JUDGE if role is Role.JUDGE else EffectKind.MODEL
+        name = f"{kind.value}/{digest}"
+        key = self._key.do(kind.value, digest, str(self._asked[name]))
         self._asked[name] += 1
         if request.seed is None:
             request = msgspec.structs.replace(request, seed=key.seed(0))
