@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.world import write_tasks
+from tests.support.world import write_tasks
 
 from tfgrpo.cli import main
 from tfgrpo.config import SETTINGS, Config, load_config

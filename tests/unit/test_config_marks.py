@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tfgrpo.engine.header import Header, read_header, run_config
 
 from tfgrpo.config import (
     RECIPES,
