@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from tests.guests.agents import BreaksAfterTwoTurns, Different, ThreeTurns
-from tests.world import make_config
+from tests.support.world import make_config
 
 import tfgrpo
 from tfgrpo.engine.records import GroupRecord

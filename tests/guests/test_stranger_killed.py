@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.engines import server
-from tests.world import write_tasks
+from tests.support.engines import server
+from tests.support.world import write_tasks
 
 import tfgrpo
 from tfgrpo.journal import JournalReader
