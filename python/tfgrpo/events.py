@@ -241,7 +241,7 @@ class Hooks:
         for hook in tuple(self._taking(type(event))):
             try:
                 hook(event)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a stranger's hook must not stop a paid run
                 self._switch_off(hook, event, error)
 
     def _taking(self, event: type[Event]) -> list[Hook]:
