@@ -56,6 +56,23 @@ async def test_a_run_of_an_agent_with_turns_tells_what_the_same_run_takes(tmp_pa
     assert calls[1].middle / calls[0].middle == pytest.approx(2, rel=0.15)
 
 
+async def test_one_phase_tells_what_an_attempt_takes_in_the_others(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    model = ScriptedModel(practice_script())
+    await tfgrpo.evaluate(config, agent=Turns(), models=models(model), run_dir=tmp_path / "run")
+    found = {line.phase: line for line in estimate_practice(config, tmp_path / "run", agent=Turns()).lines}
+    assert found["learned"].calls is not None
+    assert found["learned"].calls.middle == sum(model.served.values())
+    assert found["baseline"].calls == found["learned"].calls
+    assert found["practice"].calls is not None
+    assert found["practice"].calls.middle == 6 * (1 + 3 * 2)  # a shared first turn, and two more each
+    # The library that the run learns stands in every prompt of its evaluation, and in none of the baseline.
+    before, after = found["baseline"].input_tokens, found["learned"].input_tokens
+    assert before is not None
+    assert after is not None
+    assert after.middle > before.middle
+
+
 async def test_the_calls_of_a_judge_have_a_line(tmp_path: Path) -> None:
     class Judging:
         async def verify(self, scope: tfgrpo.Scope) -> float:
