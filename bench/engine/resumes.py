@@ -92,8 +92,9 @@ held_out = "held_out.jsonl"
 [practice]
 epochs = {calls // 8000 + 1}
 batch_size = {BATCH}
-summaries = "always"
 learning_objective = "{lessons.OBJECTIVE}"
+[expert.practice]
+summaries = "always"
 [agent]
 system = {json.dumps(work.SYSTEM)}
 """,

@@ -221,6 +221,10 @@ class UsageError(TfgrpoError):
     """The public API was used in a way that cannot work: a closed engine, an unknown role, a key asked twice."""
 
 
+class UnmeasuredError(TfgrpoError):
+    """No attempt of an arm could be graded: there is nothing to compare, and nothing that resuming would change."""
+
+
 class RunStoppedError(TfgrpoError):
     """The run stopped before its end, with everything kept: it can be resumed.
 

@@ -183,6 +183,63 @@ def owner_text(text: str) -> str:
     return text.partition(_INSIDE)[0]
 
 
+def key_of_version_2(kind: str, text: str) -> Key:
+    """The key for what a journal of version 2 calls by a text of another form.
+
+    Args:
+        kind: the kind of the record; "call" for a call.
+        text: its key there: parts joined by "/", ids quoted, numbers of four digits.
+    """
+    parts = [unquote(part) or "-" for part in text.split("/")]
+    try:
+        if kind in ("library", "prior"):
+            return Key(kind, variant=parts[0])
+        if kind == "single requests":
+            return Key(kind, variant=parts[0])
+        if kind == "evaluation":
+            return Key(parts[0])
+        if kind in ("group", "step"):
+            return Key("practice", int(parts[0]), task=parts[1] if kind == "group" else None)
+        return _attempt_of_version_2(parts)
+    except (ValueError, IndexError):
+        return Key(
+            kind or "-", inside=tuple(parts)
+        )  # no engine of ours wrote it; it can be read all the same
+
+
+def _attempt_of_version_2(parts: list[str]) -> Key:
+    """The key of an attempt, a group or a call: see `key_of_version_2`."""
+    phase, *rest = parts
+    match phase:
+        case "practice":
+            group, rest = Key(phase, int(rest[0]), task=rest[1]), rest[2:]
+        case "gate":
+            group, rest = Key(phase, int(rest[0]), rest[1], rest[2]), rest[3:]
+        case "probe":
+            candidate = f"{rest[1]}/{int(rest[2])}"
+            group, rest = Key(phase, int(rest[0]), candidate, rest[3]), rest[4:]
+        case "distill":
+            return Key(phase, int(rest[0]), task=rest[1]).do(*_counted(rest[2:]))
+        case "consolidate":
+            return Key(phase, int(rest[0])).do(*(_counted(rest[1:]) or ("operations",)))
+        case _:
+            group, rest = Key(phase, task=rest[0]), rest[1:]
+    if not rest:
+        return group
+    first, joint, count = rest[0].partition("x")
+    if joint and count != "1":  # one request for several attempts: the group's
+        return group.do("first", rest[0])
+    attempt = group.of(index=int(first))
+    if joint:
+        return attempt.do("model", "1")
+    return attempt.do("model", *_counted(rest[1:])) if rest[1:] else attempt
+
+
+def _counted(parts: list[str]) -> tuple[str, ...]:
+    """Parts of a key, numbers without their zeros."""
+    return tuple(str(int(part)) if part.isdigit() else part for part in parts)
+
+
 def _quoted(part: str) -> str:
     return part if part.isascii() and part.isalnum() else _quote(part)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 from rich.console import Console
-from tests.world import make_config, models, write_tasks
+from tests.support.world import make_config, models, write_tasks
 
 import tfgrpo
 from tfgrpo.cli import main

@@ -11,33 +11,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tfgrpo.errors import JournalError
-from tfgrpo.journal import CallStatus, Journal
-from tfgrpo.types import Choice, ModelReply, Usage
+from tfgrpo.journal import Journal, JournalReader
+from tfgrpo.keys import Key
+from tfgrpo.types import Choice, EffectStatus, ModelReply, Usage
 
 ENGINE = """
 import os, sys
 from pathlib import Path
 import anyio
-from tfgrpo.journal import CallStatus, Journal
+from tfgrpo.journal import Journal, digest_of
+from tfgrpo.keys import Key
+from tfgrpo.protocols import Effect
 from tfgrpo.types import *
 
 async def main():
     path = Path(sys.argv[1])
-    async with (Journal.open(path) if path.exists() else Journal.create(path, {})) as journal:
+    async with await (Journal.open(path) if path.exists() else Journal.create(path, {})) as journal:
         numbers = iter(range(1_000_000))
         async def work():
             for n in numbers:
-                key, last = f"k{n}", journal.last(f"k{n}")
-                if last and last.state is CallStatus.COMPLETED:
+                key = Key("alone", index=n) if n % 2 else Key("owned", index=n).do("model")
+                known = await journal.find(key, ModelReply)
+                if known and known.status is EffectStatus.COMPLETED:
                     continue
-                attempt = last.attempt + 1 if last else 0
-                await journal.intend(key, attempt, Role.ROLLOUT, ModelRequest((Message("user", key * 99),)))
-                os.write(1, f"I {key} {attempt}\\n".encode())
-                await journal.complete(key, attempt, ModelReply((Choice(key * 50),), Usage(calls=1)))
-                os.write(1, f"C {key} {attempt}\\n".encode())
+                request = ModelRequest((Message("user", key.text * 99),))
+                effect = Effect(key, EffectKind.MODEL, Role.ROLLOUT, digest_of(request), request)
+                [ticket] = await journal.intend([effect])
+                os.write(1, f"I {key} {ticket.attempt}\\n".encode())
+                await journal.complete(ticket, ModelReply((Choice(key.text * 50),), Usage(1)), Usage(1))
+                os.write(1, f"C {key} {ticket.attempt}\\n".encode())
         async with anyio.create_task_group() as group:
             for _ in range(16):
                 group.start_soon(work)
@@ -48,9 +54,10 @@ anyio.run(main)
 HOLDER = """
 import os, sys, time
 from pathlib import Path
+import anyio
 from tfgrpo.journal import Journal
 
-journal = Journal.create(Path(sys.argv[1]), {})
+journal = anyio.run(Journal.create, Path(sys.argv[1]), {})
 child = os.fork()
 if child == 0:
     time.sleep(60)
@@ -76,11 +83,29 @@ def test_every_acknowledged_write_survives_sigkill(tmp_path: Path) -> None:
     """Six engines in turn work on one journal and are killed: none loses a call or pays one twice."""
     path = tmp_path / "journal.db"
     moments = random.Random(11)
-    acknowledged: dict[str, set[tuple[str, int]]] = {"I": set(), "C": set()}
+    acknowledged: dict[str, set[tuple[Key, int]]] = {"I": set(), "C": set()}
 
     def note(line: str) -> None:
         kind, key, attempt = line.split()
-        acknowledged[kind].add((key, int(attempt)))
+        acknowledged[kind].add((Key.parse(key), int(attempt)))
+
+    async def check() -> None:
+        async with await Journal.open(path) as journal:
+            with JournalReader(path) as reader:
+                calls = list(reader.calls())
+                assert reader.open_intents() == len(calls) - len(
+                    [call for call in calls if call.state is EffectStatus.COMPLETED]
+                )
+            found = {(call.key, call.attempt): call.state for call in calls}
+            assert acknowledged["I"] <= found.keys()
+            assert {found[call] for call in acknowledged["C"]} <= {EffectStatus.COMPLETED}
+            for key, attempt in acknowledged["C"]:
+                known = await journal.find(key, ModelReply)
+                assert known is not None
+                assert known.attempt == attempt
+                assert known.result == ModelReply((Choice(key.text * 50),), Usage(calls=1))
+            paid = [call.key for call in calls if call.state is EffectStatus.COMPLETED]
+            assert len(paid) == len(set(paid))
 
     for _ in range(6):
         with process(ENGINE, path) as engine:
@@ -90,36 +115,21 @@ def test_every_acknowledged_write_survives_sigkill(tmp_path: Path) -> None:
             engine.send_signal(signal.SIGKILL)
             for line in engine.stdout:
                 note(line)
-        journal = Journal.open(path)
-        try:
-            calls = list(journal.reader.calls())
-            found = {(call.key, call.attempt): call.state for call in calls}
-            assert acknowledged["I"] <= found.keys()
-            assert {found[call] for call in acknowledged["C"]} <= {CallStatus.COMPLETED}
-            for key, attempt in acknowledged["C"]:
-                last = journal.last(key)
-                assert last is not None
-                assert last.attempt == attempt
-                assert last.reply == ModelReply((Choice(key * 50),), Usage(calls=1))
-            paid = [call.key for call in calls if call.state is CallStatus.COMPLETED]
-            assert len(paid) == len(set(paid))
-            assert journal.reader.open_intents() == len(calls) - len(paid)
-        finally:
-            journal.close()
+        anyio.run(check)
     assert acknowledged["C"]
 
 
-def test_the_lock_dies_with_its_process_even_if_a_forked_child_lives(tmp_path: Path) -> None:
+async def test_the_lock_dies_with_its_process_even_if_a_forked_child_lives(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with process(HOLDER, path) as holder:
         assert holder.stdout is not None
         child = int(holder.stdout.readline())
         try:
             with pytest.raises(JournalError, match="Another tfgrpo process"):
-                Journal.open(path)
+                await Journal.open(path)
             holder.send_signal(signal.SIGKILL)
             holder.wait()
             os.kill(child, 0)
-            Journal.open(path).close()
+            await (await Journal.open(path)).aclose()
         finally:
             os.kill(child, signal.SIGKILL)

@@ -14,18 +14,20 @@ from pathlib import Path
 import anyio
 import pytest
 from tests.fault.journal_vfs import RecordingVFS, full_error, io_error
+from tests.ledger import intend, pay
 
 from tfgrpo.errors import JournalError
-from tfgrpo.journal import CallStatus, Journal, JournalReader
+from tfgrpo.journal import Journal, JournalReader
 from tfgrpo.journal.disk import Disk, free_bytes
+from tfgrpo.keys import Key
 from tfgrpo.types import (
     Choice,
+    EffectStatus,
     Fault,
     FaultKind,
     Message,
     ModelReply,
     ModelRequest,
-    Role,
     Trajectory,
     Usage,
 )
@@ -36,13 +38,14 @@ from pathlib import Path
 import anyio
 from tfgrpo.errors import JournalError
 from tfgrpo.journal import Journal
+from tfgrpo.keys import Key
 from tfgrpo.types import Message, Trajectory
 
 async def main():
-    async with Journal.create(Path(sys.argv[1]), {}) as journal:
+    async with await Journal.create(Path(sys.argv[1]), {}) as journal:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         for n in range(1_000):
-            await journal.record("t", str(n), Trajectory((Message("user", os.urandom(5_000).hex()),)))
+            await journal.record("t", Key("r", index=n), Trajectory((Message("user", os.urandom(5_000).hex()),)))
             os.write(1, f"{n}\\n".encode())
 
 try:
@@ -100,8 +103,8 @@ class Faults:
 
 class Acknowledged:
     def __init__(self) -> None:
-        self.calls: dict[str, CallStatus] = {}
-        self.records: set[str] = set()
+        self.calls: dict[Key, EffectStatus] = {}
+        self.records: set[Key] = set()
         self.errors: list[JournalError] = []
 
 
@@ -109,19 +112,20 @@ async def use(journal: Journal, acknowledged: Acknowledged, first: int) -> None:
     """Some calls and records by several tasks; each stops at its first error."""
 
     async def one(n: int) -> None:
-        key = f"k{first + n}"
+        owner = Key("k", index=first + n)
+        key = owner.do("model") if n % 2 else owner  # with an owner that stays open, and without one
         try:
-            await journal.intend(key, 0, Role.ROLLOUT, ModelRequest((Message("user", key * 200),)))
-            acknowledged.calls[key] = CallStatus.OPEN
+            ticket = await intend(journal, key, ModelRequest((Message("user", key.text * 200),)))
+            acknowledged.calls[key] = EffectStatus.OPEN
             if n % 5:
-                await journal.complete(key, 0, REPLY)
-                acknowledged.calls[key] = CallStatus.COMPLETED
+                await journal.complete(ticket, REPLY, REPLY.usage)
+                acknowledged.calls[key] = EffectStatus.COMPLETED
             else:
                 fault = Fault(FaultKind.MODEL, "ServerError", "503")
-                await journal.fail(key, 0, fault, maybe_paid=True)
-                acknowledged.calls[key] = CallStatus.FAILED
-            await journal.record("t", key, big(n))
-            acknowledged.records.add(key)
+                await journal.fail(ticket, fault, maybe_paid=True)
+                acknowledged.calls[key] = EffectStatus.FAILED
+            await journal.record("t", Key("r", index=first + n), big(n))
+            acknowledged.records.add(Key("r", index=first + n))
         except JournalError as error:
             acknowledged.errors.append(error)
 
@@ -135,16 +139,17 @@ def check(path: Path, acknowledged: Acknowledged) -> None:
     """All that was acknowledged is in the file, and it can be gone on with."""
 
     async def go_on() -> None:
-        async with Journal.open(path) as journal:
+        async with await Journal.open(path) as journal:
             for key, state in acknowledged.calls.items():
-                last = journal.last(key)
-                assert last is not None
-                assert state in (last.state, CallStatus.OPEN)
-                assert last.reply == (REPLY if last.state is CallStatus.COMPLETED else None)
-            assert acknowledged.records <= journal.records("t", Trajectory).keys()
-            for call in journal.reader.calls():
-                journal.reader.request(call.key, call.attempt)
-            await journal.record("t", "after", big(0))
+                known = await journal.find(key, ModelReply)
+                assert known is not None
+                assert state in (known.status, EffectStatus.OPEN)
+                assert known.result == (REPLY if known.status is EffectStatus.COMPLETED else None)
+            assert acknowledged.records <= {key async for key, _ in journal.records("t", Trajectory)}
+            with JournalReader(path) as reader:
+                for call in reader.calls():
+                    reader.request(call.key, call.attempt, ModelRequest)
+            await journal.record("t", Key("after"), big(0))
 
     anyio.run(go_on)
 
@@ -167,12 +172,12 @@ def refusals(tmp_path: Path, cases: range) -> None:
         vfs, troubles, acknowledged = RecordingVFS(record=False), Troubles(), Acknowledged()
 
         async def run() -> Faults:
-            journal = Journal.create(path, {}, on_trouble=troubles, _disk=quick(vfs))  # noqa: B023
+            journal = await Journal.create(path, {}, on_trouble=troubles, _disk=quick(vfs))  # noqa: B023
             try:
                 faults = Faults(vfs, kinds, first, first + lasting - 1, full=False)  # noqa: B023
                 await use(journal, acknowledged, 0)  # noqa: B023
             finally:
-                await anyio.to_thread.run_sync(journal.close)
+                await journal.aclose()
             return faults
 
         faults = anyio.run(run)
@@ -198,7 +203,7 @@ def full_disks(tmp_path: Path, cases: range) -> None:
 
         async def run() -> Faults:
             disk = quick(vfs)  # noqa: B023
-            async with Journal.create(path, {}, on_trouble=troubles, _disk=disk) as journal:  # noqa: B023
+            async with await Journal.create(path, {}, on_trouble=troubles, _disk=disk) as journal:  # noqa: B023
                 faults = Faults(vfs, ("write",), first, first + lasting - 1, full=True)  # noqa: B023
                 await use(journal, acknowledged, 0)  # noqa: B023
                 vfs.before = lambda kind, name: None  # noqa: B023
@@ -252,28 +257,28 @@ async def test_launching_stops_before_the_disk_is_full(tmp_path: Path) -> None:
     launched: list[str] = []
 
     async def launch() -> None:
-        await journal.intend("b", 0, Role.ROLLOUT, REQUEST)
+        await intend(journal, Key("b"), REQUEST)
         launched.append("b")
 
     async def wait() -> None:
         await journal.ready()
         launched.append("ready")
 
-    async with Journal.create(path, {}, on_trouble=troubles, _disk=disk) as journal:
+    async with await Journal.create(path, {}, on_trouble=troubles, _disk=disk) as journal:
         await journal.ready()
-        await journal.intend("a", 0, Role.ROLLOUT, REQUEST)
+        ticket = await intend(journal, Key("a"), REQUEST)
         free = 900_000
-        await journal.record("t", "r", big(1))  # the commit after which the shortage is seen
+        await journal.record("t", Key("r"), big(1))  # the commit after which the shortage is seen
         await until(lambda: troubles.told != [])
         assert "nearly full" in (troubles.told[0] or "")
         assert str(path) in (troubles.told[0] or "")
         async with anyio.create_task_group() as group:
             group.start_soon(launch)
             group.start_soon(wait)
-            await journal.complete("a", 0, REPLY)
-            await journal.record("t", "s", big(2))
+            await journal.complete(ticket, REPLY, REPLY.usage)
+            await journal.record("t", Key("s"), big(2))
             assert launched == []
-            assert journal.last("b") is None
+            assert await journal.find(Key("b"), ModelReply) is None
             free = PLENTY
         assert sorted(launched) == ["b", "ready"]
         await until(lambda: len(troubles.told) == 2)
@@ -284,13 +289,12 @@ async def test_the_reserve_grows_with_what_is_in_flight(tmp_path: Path) -> None:
     free = 1_000_000 + 20 * 2 * 8_192
     disk = Disk(free=lambda directory: free, reserve=1_000_000, full_pause=0.005)
     troubles = Troubles()
-    async with Journal.create(tmp_path / "journal.db", {}, on_trouble=troubles, _disk=disk) as journal:
-        for n in range(21):
-            await journal.intend(f"k{n}", 0, Role.ROLLOUT, REQUEST)
+    async with await Journal.create(tmp_path / "journal.db", {}, on_trouble=troubles, _disk=disk) as journal:
+        tickets = [await intend(journal, Key("k", index=n), REQUEST) for n in range(21)]
         await until(lambda: troubles.told != [])
         assert "21 calls in flight" in (troubles.told[0] or "")
-        for n in range(15):
-            await journal.complete(f"k{n}", 0, REPLY)
+        for ticket in tickets[:15]:
+            await journal.complete(ticket, REPLY, REPLY.usage)
         with anyio.fail_after(10):
             await journal.ready()
 
@@ -298,11 +302,11 @@ async def test_the_reserve_grows_with_what_is_in_flight(tmp_path: Path) -> None:
 async def test_a_journal_opened_on_a_full_disk_says_so(tmp_path: Path) -> None:
     troubles = Troubles()
     disk = Disk(free=lambda directory: 0, full_pause=0.005)
-    async with Journal.create(tmp_path / "journal.db", {}, on_trouble=troubles, _disk=disk) as journal:
+    async with await Journal.create(tmp_path / "journal.db", {}, on_trouble=troubles, _disk=disk) as journal:
         with anyio.move_on_after(0.05) as scope:
-            await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
+            await intend(journal, Key("k"), REQUEST)
         assert scope.cancelled_caught
-        assert journal.last("k") is None
+        assert await journal.find(Key("k"), ModelReply) is None
         assert len(troubles.told) == 1
 
 
@@ -310,11 +314,11 @@ async def test_closing_on_a_full_disk_ends(tmp_path: Path) -> None:
     """What was acknowledged is kept; who still waits gets the error."""
     vfs, errors = RecordingVFS(record=False), []
     path = tmp_path / "journal.db"
-    journal = Journal.create(path, {}, _disk=Disk(files=vfs.files, full_pause=0.005))
+    journal = await Journal.create(path, {}, _disk=Disk(files=vfs.files, full_pause=0.005))
 
     async def wait(key: str) -> None:
         try:
-            await journal.record("t", key, big(3))
+            await journal.record("t", Key(key), big(3))
         except JournalError as error:
             errors.append(error)
 
@@ -324,7 +328,7 @@ async def test_closing_on_a_full_disk_ends(tmp_path: Path) -> None:
         except JournalError as error:
             errors.append(error)
 
-    await journal.record("t", "kept", big(1))
+    await journal.record("t", Key("kept"), big(1))
     faults = Faults(vfs, ("write",), 1, float("inf"), full=True)
     async with anyio.create_task_group() as group:
         for key in ("a", "b"):
@@ -333,11 +337,11 @@ async def test_closing_on_a_full_disk_ends(tmp_path: Path) -> None:
         group.start_soon(launch)
         await anyio.wait_all_tasks_blocked()
         with anyio.fail_after(5):
-            await anyio.to_thread.run_sync(journal.close)
+            await journal.aclose()
     assert sorted(type(error).__name__ for error in errors) == ["JournalError", *["JournalFullError"] * 2]
     assert any(f"tfgrpo resume {tmp_path}" in error.message for error in errors)
     with JournalReader(path) as reader:
-        assert reader.records("t", Trajectory) == {"kept": big(1)}
+        assert reader.records("t", Trajectory) == {Key("kept"): big(1)}
 
 
 # --- real file systems -----------------------------------------------------------------------------------
@@ -368,12 +372,11 @@ def fill_and_free(folder: Path, reserve: int, seed: int) -> None:
 
     async def run() -> None:
         disk = Disk(reserve=reserve, full_pause=0.005)
-        async with Journal.create(path, {}, on_trouble=troubles, _disk=disk) as journal:
+        async with await Journal.create(path, {}, on_trouble=troubles, _disk=disk) as journal:
 
             async def write(n: int) -> None:
-                await journal.intend(f"k{n}", 0, Role.ROLLOUT, REQUEST)
-                await journal.complete(f"k{n}", 0, REPLY)
-                await journal.record("t", str(n), big(n))
+                await pay(journal, Key("k", index=n).do("model"), REQUEST, REPLY)
+                await journal.record("t", Key("k", index=n), big(n))
                 acknowledged.add(n)
 
             for turn in range(2):
@@ -393,7 +396,7 @@ def fill_and_free(folder: Path, reserve: int, seed: int) -> None:
     anyio.run(run)
     assert acknowledged == set(range(600))
     with JournalReader(path) as reader:
-        assert reader.records("t", Trajectory) == {str(n): big(n) for n in acknowledged}
+        assert reader.records("t", Trajectory) == {Key("k", index=n): big(n) for n in acknowledged}
         assert reader.open_intents() == 0
 
 
@@ -431,7 +434,7 @@ def test_a_file_that_may_not_grow_is_a_journal_error_and_loses_nothing(tmp_path:
     assert f"tfgrpo resume {tmp_path}" in last
     assert len(written) > 10
     with JournalReader(path) as reader:
-        assert reader.records("t", Trajectory).keys() == set(written)
+        assert reader.records("t", Trajectory).keys() == {Key("r", index=int(n)) for n in written}
 
 
 async def test_a_bug_in_the_writer_reaches_its_callers(
@@ -442,10 +445,10 @@ async def test_a_bug_in_the_writer_reaches_its_callers(
     def explode(table: object, rows: object) -> list[bytes]:
         raise MemoryError("no room")
 
-    async with Journal.create(tmp_path / "journal.db", {}) as journal:
+    async with await Journal.create(tmp_path / "journal.db", {}) as journal:
         monkeypatch.setattr(journal._writer._packer, "pack", explode)
         with anyio.fail_after(5):
             for key in ("a", "b"):
                 with pytest.raises(JournalError, match="no room"):
-                    await journal.record("t", key, Trajectory(()))
-        assert journal.records("t", Trajectory) == {}
+                    await journal.record("t", Key(key), Trajectory(()))
+        assert [pair async for pair in journal.records("t", Trajectory)] == []

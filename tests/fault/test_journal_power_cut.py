@@ -16,17 +16,24 @@ from pathlib import Path
 import anyio
 import pytest
 from tests.fault.journal_vfs import Event, RecordingVFS, io_error
+from tests.ledger import intend
 
 from tfgrpo.errors import JournalError
-from tfgrpo.journal import CallStatus, Journal
+from tfgrpo.journal import Journal, JournalReader
 from tfgrpo.journal.disk import Disk
-from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Role, Trajectory, Usage
+from tfgrpo.keys import Key
+from tfgrpo.types import Choice, EffectStatus, Message, ModelReply, ModelRequest, Trajectory, Usage
 
 SECTOR = 512
 
 FILES = ("journal.db", "journal.db-wal")
 
 SHARED = Message("system", "s" * 900)
+
+
+def key_of(n: int) -> Key:
+    """Effects with an owner and without one in turn."""
+    return Key("k", index=n) if n % 2 else Key("k", index=n).do("model")
 
 
 def request(n: int) -> ModelRequest:
@@ -126,7 +133,7 @@ async def work(path: Path, vfs: RecordingVFS, seed: int) -> None:
 
     number = 0
     for _ in range(3):
-        journal = Journal.open(path, _disk=disk)
+        journal = await Journal.open(path, _disk=disk)
         vfs.before = before
         for _ in range(draw.randrange(4, 10)):
             async with anyio.create_task_group() as group:
@@ -137,7 +144,7 @@ async def work(path: Path, vfs: RecordingVFS, seed: int) -> None:
         memory = {name: file.read_bytes() for name in FILES if (file := path.with_name(name)).exists()}
         broken = journal._writer._failure is not None
         vfs.record = not broken
-        journal.close()
+        await journal.aclose()
         vfs.record = True
         if broken:  # it was not closed but died: what closing did is undone
             for name in (*FILES, "journal.db-shm"):
@@ -148,11 +155,11 @@ async def work(path: Path, vfs: RecordingVFS, seed: int) -> None:
 
 async def one(journal: Journal, vfs: RecordingVFS, n: int) -> None:
     with contextlib.suppress(JournalError):
-        await journal.intend(f"k{n}", 0, Role.ROLLOUT, request(n))
+        ticket = await intend(journal, key_of(n), request(n))
         vfs.events.append(("intended", "", n, b""))
-        await journal.complete(f"k{n}", 0, reply(n))
+        await journal.complete(ticket, reply(n), reply(n).usage)
         vfs.events.append(("completed", "", n, b""))
-        await journal.record("t", f"r{n:04}", trajectory(n))
+        await journal.record("t", Key("r", index=n), trajectory(n))
         vfs.events.append(("recorded", "", n, b""))
 
 
@@ -174,31 +181,29 @@ def images(
             image.apply(event, draw)
 
 
-def check(folder: Path, files: dict[str, bytes], acknowledged: dict[str, set[int]]) -> None:
+async def check(folder: Path, files: dict[str, bytes], acknowledged: dict[str, set[int]]) -> None:
     """Nothing acknowledged is lost, nothing is damaged, and the run goes on."""
     for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
         (folder / name).unlink(missing_ok=True)
         if name in files:
             (folder / name).write_bytes(files[name])
-    journal = Journal.open(folder / "journal.db")
-    try:
-        states = {call.key: call.state for call in journal.reader.calls()}
-        assert {f"k{n}" for n in acknowledged["intended"]} <= states.keys()
-        for key, state in states.items():
-            n = int(key[1:])
-            assert journal.reader.request(key, 0) == request(n)
-            last = journal.last(key)
-            assert last is not None
-            assert last.reply == (reply(n) if state is CallStatus.COMPLETED else None)
-        assert {states[f"k{n}"] for n in acknowledged["completed"]} <= {CallStatus.COMPLETED}
-        records = journal.records("t", Trajectory)
-        assert records == {key: trajectory(int(key[1:])) for key in records}
-        assert {f"r{n:04}" for n in acknowledged["recorded"]} <= records.keys()
-    finally:
-        journal.close()
+    async with await Journal.open(folder / "journal.db") as journal:
+        with JournalReader(folder / "journal.db") as reader:
+            states = {call.key: call.state for call in reader.calls()}
+            assert {key_of(n) for n in acknowledged["intended"]} <= states.keys()
+            for key, state in states.items():
+                n = key.index or 0
+                assert reader.request(key, 0, ModelRequest) == request(n)
+                known = await journal.find(key, ModelReply)
+                assert known is not None
+                assert known.result == (reply(n) if state is EffectStatus.COMPLETED else None)
+        assert {states[key_of(n)] for n in acknowledged["completed"]} <= {EffectStatus.COMPLETED}
+        records = dict([pair async for pair in journal.records("t", Trajectory)])
+        assert records == {key: trajectory(key.index or 0) for key in records}
+        assert {Key("r", index=n) for n in acknowledged["recorded"]} <= records.keys()
 
 
-def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, cases: int) -> None:
+async def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, cases: int) -> None:
     monkeypatch.setattr("tfgrpo.journal.writer._LOG_BYTES", 120_000)
     image = tmp_path / "image"
     image.mkdir()
@@ -207,26 +212,28 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int, cases: i
         folder = tmp_path / str(run)
         folder.mkdir()
         path = folder / "journal.db"
-        Journal.create(path, {}).close()
+        await (await Journal.create(path, {})).aclose()
         base = path.read_bytes()
         vfs = RecordingVFS()
-        anyio.run(work, path, vfs, run)
+        await work(path, vfs, run)
         kinds = {event[0] for event in vfs.events}
         # An engine that dies of its first sync acknowledges nothing.
         assert run % 3 or kinds >= {"write", "sync", "truncate", "intended", "completed", "recorded"}
         failed += "failed sync" in kinds
         for files, acknowledged in images(vfs.events, base, run, cases):
-            check(image, files, acknowledged)
+            await check(image, files, acknowledged)
     assert failed >= runs // 2
 
 
-def test_nothing_acknowledged_is_lost_by_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    examine(tmp_path, monkeypatch, 12, 42)
+async def test_nothing_acknowledged_is_lost_by_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await examine(tmp_path, monkeypatch, 12, 42)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(6_000)
-def test_nothing_acknowledged_is_lost_by_a_power_cut_in_full(
+async def test_nothing_acknowledged_is_lost_by_a_power_cut_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    examine(tmp_path, monkeypatch, 200, 100)
+    await examine(tmp_path, monkeypatch, 200, 100)

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tfgrpo.journal.contents import Contents
 
 from tfgrpo.errors import JournalError, JournalMismatchError
 from tfgrpo.journal import CallStatus, Journal, JournalReader, request_digest
 from tfgrpo.journal.codec import fold, unfold
-from tfgrpo.journal.contents import Contents
 from tfgrpo.types import (
     Choice,
     Ending,

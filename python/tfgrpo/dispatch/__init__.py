@@ -2,7 +2,7 @@
 
 from tfgrpo.dispatch.admission import Admission
 from tfgrpo.dispatch.budget import Budget
-from tfgrpo.dispatch.calls import Dispatcher, Watcher, fault_of, model_effect, request_digest
+from tfgrpo.dispatch.calls import Dispatcher, Watcher, fault_of, model_effect, request_digest, run_tool
 from tfgrpo.dispatch.prefix import PrefixCache, PrefixGroup
 from tfgrpo.dispatch.priority import Priority
 from tfgrpo.dispatch.provider import Provider
@@ -21,4 +21,5 @@ __all__ = [
     "fault_of",
     "model_effect",
     "request_digest",
+    "run_tool",
 ]

@@ -375,7 +375,7 @@ class Dispatcher:
                 await self._unsent([ticket])
             watcher.launched()
             try:
-                text = await self._run_tool(tool, request.arguments)
+                text = await run_tool(tool, request.arguments)
             except ToolError as error:
                 await self._fail([ticket], fault_of(error, FaultKind.TOOL), maybe_paid=True)
                 raise
@@ -387,21 +387,6 @@ class Dispatcher:
             self._in_flight -= 1
             if self._halted is not None and self._in_flight == 0:
                 self._drained.set()
-        return text
-
-    @staticmethod
-    async def _run_tool(tool: Tool, arguments: Mapping[str, Any]) -> str:
-        try:
-            text = await tool.run(arguments)
-        except TfgrpoError:
-            raise
-        except Exception as error:
-            raise ToolError(
-                f"The tool {tool.name} raised {type(error).__name__}: {error}. A failed use is text for the model; "
-                "what a tool raises is a fault of the tool."
-            ) from error
-        if not isinstance(text, str):
-            raise ToolError(f"The tool {tool.name} gave a {type(text).__name__}; a tool gives text.")
         return text
 
     async def _attempt(
@@ -671,6 +656,26 @@ class Attempt:
                 fault=fault,
             )
         )
+
+
+async def run_tool(tool: Tool, arguments: Mapping[str, Any]) -> str:
+    """Run a tool once, outside of any ledger.
+
+    Raises:
+        ToolError: it raised, or gave no text.
+    """
+    try:
+        text = await tool.run(arguments)
+    except TfgrpoError:
+        raise
+    except Exception as error:
+        raise ToolError(
+            f"The tool {tool.name} raised {type(error).__name__}: {error}. A failed use is text for the model; "
+            "what a tool raises is a fault of the tool."
+        ) from error
+    if not isinstance(text, str):
+        raise ToolError(f"The tool {tool.name} gave a {type(text).__name__}; a tool gives text.")
+    return text
 
 
 def fault_of(error: TfgrpoError, kind: FaultKind) -> Fault:

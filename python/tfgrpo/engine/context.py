@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class Context:
     """The open parts of a run.
 
-    `window` is how many groups are under way at once; `directory` is where the library of each step is written.
+    `window` is how many groups are under way at once; `directory` is where the library of each step is written, None for
+    nowhere.
     """
 
     method: Method
@@ -41,7 +42,7 @@ class Context:
     hooks: Hooks
     gate: Gate
     cache: PrefixCache
-    directory: Path
+    directory: Path | None = None
     screens: tuple[Screen, ...] = ()
     practice_tasks: tuple[Task, ...] = ()
     limits: AttemptLimits = AttemptLimits()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from tfgrpo.dispatch import PrefixGroup, Priority
@@ -9,11 +10,12 @@ from tfgrpo.engine.context import Context
 from tfgrpo.engine.group import run_rollouts
 from tfgrpo.engine.plan import evaluation
 from tfgrpo.engine.records import EvaluationRecord
+from tfgrpo.errors import UnmeasuredError
 from tfgrpo.events import PhaseFinished, PhaseStarted
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.tasks import gather_ordered
-from tfgrpo.types import Struct, Task
+from tfgrpo.types import Rollout, Struct, Task
 
 
 class Arm(Struct, frozen=True):
@@ -21,6 +23,38 @@ class Arm(Struct, frozen=True):
 
     name: str
     library: ExperienceLibrary
+
+
+class Tally:
+    """Counts of one arm: graded answers, and what became of the others with the first message of each kind."""
+
+    def __init__(self) -> None:
+        self.graded = 0
+        self.faults: Counter[tuple[str, str]] = Counter()
+        self._messages: dict[tuple[str, str], str] = {}
+
+    def add(self, rollouts: Sequence[Rollout]) -> None:
+        """Count some rollouts."""
+        for rollout in rollouts:
+            self.graded += rollout.reward is not None
+            if rollout.fault is not None:
+                name = rollout.fault.kind.value, rollout.fault.error
+                self.faults[name] += 1
+                self._messages.setdefault(name, rollout.fault.message)
+
+    def check(self, arm: str) -> None:
+        """See whether there is anything to measure by.
+
+        Raises:
+            UnmeasuredError: nothing was graded.
+        """
+        if self.graded or not self.faults:
+            return
+        ((kind, error), count), total = self.faults.most_common(1)[0], self.faults.total()
+        raise UnmeasuredError(
+            f"Nothing could be measured: {total:,} of {total:,} attempts of the arm {arm!r} ended in a fault, {count:,} "
+            f"of them {error} ({kind}): {self._messages[kind, error]} Mend that and start a new run."
+        )
 
 
 async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[Task]) -> None:
@@ -36,11 +70,13 @@ async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[
 
     Raises:
         RunStoppedError, JournalError: the run cannot go on.
+        UnmeasuredError: nothing could be graded under an arm.
 
     Cancellation: propagates; finished rollouts are in the store.
     """
     samples = context.method.samples
     prompts: dict[str, tuple[PromptAssembler, PrefixGroup]] = {}
+    tallies = {arm.name: Tally() for arm in arms}
     for arm in arms:
         assembler = await context.assembler(arm.library, tasks)
         prompts[arm.name] = assembler, context.step_prefix(assembler, tasks)
@@ -64,6 +100,7 @@ async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[
                 temperature=context.method.evaluation_temperature,
                 priority=priority,
             )
+            tallies[arm.name].add(rollouts)
             return sum(rollout.reward is None for rollout in rollouts)
 
         faulted = await run(range(samples), Priority.START)
@@ -76,3 +113,4 @@ async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[
         own = {task.id: count for task, count in zip(tasks, counts[number :: len(arms)], strict=True)}
         await context.store.record("evaluation", Key(arm.name), EvaluationRecord(own))
         context.hooks.emit(PhaseFinished(key=Key(arm.name).text, phase=arm.name))
+        tallies[arm.name].check(arm.name)

@@ -68,8 +68,9 @@ async def run_practice(context: Context, library: ExperienceLibrary) -> Experien
         else:
             stored = await context.store.get("library", library_key(closed.digest), StoredLibrary)
             learned = stored_library(stored, closed)
-        path = context.directory / f"v{learned.version:04d}.json"
-        await anyio.to_thread.run_sync(learned.save, path)
+        if context.directory is not None:
+            path = context.directory / f"v{learned.version:04d}.json"
+            await anyio.to_thread.run_sync(learned.save, path)
         libraries.put(batch.step, learned)
 
     await gather_ordered(batches, one)

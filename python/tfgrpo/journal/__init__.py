@@ -1,12 +1,14 @@
-"""The journal: a completed call is never lost and never paid twice."""
+"""The store of a run in one SQLite file: a completed effect is never lost and never paid twice."""
 
 from __future__ import annotations
 
-from tfgrpo.journal.codec import request_digest
-from tfgrpo.journal.journal import CallState, Journal
+from tfgrpo.journal.codec import digest_of
+from tfgrpo.journal.journal import Journal
+from tfgrpo.journal.memory import MemoryStore
 from tfgrpo.journal.reader import CallSummary, JournalReader
-from tfgrpo.journal.rows import CallStatus
 from tfgrpo.journal.salvage import Salvage, salvage
+from tfgrpo.protocols import Known as CallState
+from tfgrpo.types import EffectStatus as CallStatus
 
 __all__ = [
     "CallState",
@@ -14,7 +16,8 @@ __all__ = [
     "CallSummary",
     "Journal",
     "JournalReader",
+    "MemoryStore",
     "Salvage",
-    "request_digest",
+    "digest_of",
     "salvage",
 ]

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tfgrpo.errors import JournalError
-from tfgrpo.types import Message, ModelRequest
+from tfgrpo.types import Message
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -62,9 +62,9 @@ class Recent(Generic[K, V]):
         self._weight += weight
 
 
-# The hashes of messages seen lately, by value: calls that share a prompt hash and encode it once. 8 million
-# characters a generation: about 20 MB of texts that are mostly alive anyway.
-_references: Recent[Message, Message] = Recent(8_000_000)
+# The hashes of messages seen lately, by value: calls that share a prompt hash and encode it once. A million characters
+# a generation: the prompts that are in use, and not those of the whole run.
+_references: Recent[Message, Message] = Recent(1_000_000)
 
 
 def encode(value: object) -> bytes:
@@ -81,11 +81,6 @@ def encode(value: object) -> bytes:
             f"A value of type {name} cannot be journaled: {error}. Only values with a JSON encoding can be "
             "kept; clean the text or the metadata where it enters the run."
         ) from error
-
-
-def content_hash(data: bytes) -> bytes:
-    """The SHA-256 of stored content: 32 bytes."""
-    return hashlib.sha256(data).digest()
 
 
 def reference(message: Message) -> Message:
@@ -128,16 +123,16 @@ def unfold(body: bytes, type_: type[S], load: Callable[[str], Message]) -> S:
     return value
 
 
-def request_digest(request: ModelRequest) -> str:
-    """The canonical hash of a request, in hex: what a resumed run compares its requests by.
+def digest_of(value: msgspec.Struct) -> bytes:
+    """The canonical hash of a request: what a resumed run compares its requests by.
 
-    Stable for ever: it does not depend on the order of dict keys or struct fields, and a field added to
-    `ModelRequest` later leaves it unchanged as long as it has its default value.
+    Stable for ever: it does not depend on the order of dict keys or struct fields, and a field added to a type
+    later leaves it unchanged as long as it has its default value.
 
     Raises:
-        JournalError: the request has no JSON encoding.
+        JournalError: the value has no JSON encoding.
     """
-    return hashlib.sha256(fold(request)).hexdigest()
+    return hashlib.sha256(fold(value)).digest()
 
 
 def _map_messages(value: Any, change: Callable[[Message], Message]) -> Any:

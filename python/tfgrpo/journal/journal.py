@@ -1,35 +1,45 @@
-"""The writing side: intents before requests are sent, outcomes before they are used, terminal records."""
+"""The journal: the store of a run in one SQLite file."""
 
 from __future__ import annotations
 
-import math
+import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
 import msgspec
 
 from tfgrpo.errors import JournalError, JournalMismatchError
-from tfgrpo.journal.codec import content_hash, encode, fold
-from tfgrpo.journal.contents import Contents
+from tfgrpo.journal.blobs import BlobStore
+from tfgrpo.journal.codec import digest_of, encode
 from tfgrpo.journal.disk import Disk
-from tfgrpo.journal.reader import JournalReader
-from tfgrpo.journal.rows import CallStatus, Intent, Outcome, Record, encode_head
+from tfgrpo.journal.effects import Effects, KnownEffect, check_usage
+from tfgrpo.journal.rowreader import KeyOrder, RowReader
+from tfgrpo.journal.rows import Intent, Outcome, Record, encode_head
 from tfgrpo.journal.salvage import log_is_cut
-from tfgrpo.journal.schema import EngineLock, connect, guarded, header_rows, write_new
+from tfgrpo.journal.schema import EngineLock, closed_error, connect, guarded, header_rows, write_new
 from tfgrpo.journal.writer import Job, Writer
-from tfgrpo.types import Fault, ModelReply, ModelRequest, Role, Struct, Usage
+from tfgrpo.keys import Key, owner_text
+from tfgrpo.protocols import Effect, Known, LeftOpen, Ticket
+from tfgrpo.types import EffectStatus, Fault, Role, Usage
 
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _NO_USAGE = Usage()
 
 #: The weight of the newest call in what calls take lately.
 _NEWEST = 0.02
+
+#: Records that are read at a time.
+_PAGE = 256
 
 _DISK = Disk()
 
@@ -37,88 +47,55 @@ _DISK = Disk()
 OnTrouble = Callable[[str | None], None]
 
 
-_NONE: dict[str, tuple[int, bytes]] = {}
-
-
-class CallState(Struct, frozen=True):
-    """The newest attempt of a logical call: its reply when completed, its fault when failed.
-
-    An OPEN attempt found after opening was in flight when the last engine died: the next attempt is paid
-    on top of it.
-    """
-
-    attempt: int
-    state: CallStatus
-    digest: str
-    reply: ModelReply | None = None
-    fault: Fault | None = None
-
-
-class _Call(msgspec.Struct, gc=False):
-    """What is kept in memory of the newest attempt of a call.
-
-    `row` is that of its intent, `end` that of its outcome once there is one on the way or on disk: then
-    `state` tells which.
-    """
-
-    row: int
-    attempt: int
-    role: Role
-    digest: bytes
-    at: float
-    state: CallStatus = CallStatus.OPEN
-    end: int = 0
-
-
 class Journal:
-    """The one writing side of a run's journal.
+    """The store of a run in one SQLite file; the one engine that writes to it. See `tfgrpo.protocols.Store`.
 
-    The promise: a completed call is never lost and never paid twice; only calls in flight at a crash can be,
-    and they are counted (`JournalReader.open_intents`). To keep it, await `intend` before a request is sent
-    and `complete` before its reply is used.
+    The promise: a completed effect is never lost and never paid twice; only effects in flight at a crash can be,
+    and they are counted (`left_open`). To keep it, await `intend` before anything is sent and `complete` before
+    its result is used.
 
-    Keys are logical ("practice/000/002/t017/group/0"); attempts of a key count upwards and carry the same
-    request. Only requests and replies are stored: no header and no address, so no secret reaches the file.
+    Only requests and results are stored: no header and no address, so no secret reaches the file.
 
     Use it from one event loop. Each writing method returns when its rows are on disk. Cancelling it does not
-    undo the write: the rows are queued before the first wait and become durable all the same.
+    undo the write: the rows are queued before the first wait and become durable all the same. Nothing is read from
+    the file on the event loop. In memory is what is under way; of what is finished, eight bytes an entry.
 
     When the disk is full or refuses, new intents wait (see `ready`), and what has ended waits in memory until
     it is stored. A full disk may last as long as it takes; after any other I/O error the file is opened again
     and verified a few times. If that does not help, the journal is broken for good: all waiting callers get
     the error and all later ones are refused with the same message. Nothing acknowledged is ever lost.
 
-    Create one with `create` or `open`, and close it, or use it as an async context manager.
-
-    Attributes:
-        header: what the run was created with.
-        reader: the reading side of the same file, for the thread of the event loop.
-        seconds_a_call: how long the completed calls of earlier engines took in the mean, by role.
+    Make one with `await Journal.create(…)` or `await Journal.open(…)`, and close it with `aclose`, or use it as an
+    async context manager.
     """
 
     def __init__(
         self,
         lock: EngineLock,
-        reader: JournalReader,
+        reader: RowReader,
         clock: Callable[[], float],
         on_trouble: OnTrouble | None,
         disk: Disk,
     ) -> None:
-        self.reader = reader
-        self.header: dict[str, Any] = reader.header
         self._lock = lock
-        self._closing = threading.Lock()
-        self._closed = False
+        self._reader = reader
         self._clock = clock
         self._path = reader.path
-        self._calls: dict[str, _Call] = {}
-        self._records: dict[str, dict[str, tuple[int, bytes]]] = {}
-        self._last_row = self._load()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._reads = ThreadPoolExecutor(1, thread_name_prefix="tfgrpo-journal-reader")
+        self._effects = Effects()
+        self._opened = self._last_row = self._effects.load(reader)
         with guarded(self._path):
             if log_is_cut(Path(f"{self._path}-wal"), reader.log_frames(), self._last_row):
                 raise reader.damaged("its write-ahead log is damaged in the middle")
         last_blob = reader.last_blob()
-        self._contents = Contents(last_blob)
+        self._blobs = BlobStore(last_blob)
+        #: Attempts of this engine that have not ended, by the rows of their intents.
+        self._open: dict[int, KnownEffect] = {}
+        #: Records that are not durable yet, by kind and key; and what they close.
+        self._on_the_way: dict[tuple[str, str], bytes] = {}
+        self._closing_owners: set[str] = set()
         self._writer = Writer(
             connect(self._path, write=True, files=disk.files),
             self._path,
@@ -128,38 +105,8 @@ class Journal:
             on_trouble,
         )
 
-    def _load(self) -> int:
-        """Read the heads of all rows; returns the last row."""
-        calls, totals, row = self._calls, self.reader.totals, 0
-        intents: dict[int, _Call] = {}
-        took: dict[Role, list[float]] = {role: [0, 0.0] for role in Role}
-        for row, head in self.reader.heads(0):
-            if type(head) is Intent:
-                call = calls[head.key] = _Call(row, head.attempt, head.role, head.digest, head.at)
-                intents[row] = call
-                totals.intents += 1
-            elif type(head) is Outcome:
-                try:
-                    ended = intents.pop(head.call)
-                except KeyError:
-                    raise self.reader.damaged(f"row {row} ends an attempt that is not open") from None
-                ended.state, ended.end = head.status, row
-                if head.status is CallStatus.COMPLETED:
-                    mean = took[head.role]
-                    mean[0] += 1
-                    mean[1] += head.at - ended.at
-                totals.add_outcome(head)
-            elif type(head) is Record:
-                self._records.setdefault(head.kind, {})[head.key] = row, head.digest
-        totals.last = row
-        self._left_open = list(intents.values())
-        self.seconds_a_call = {
-            role: seconds / count for role, (count, seconds) in took.items() if seconds > 0
-        }
-        return row
-
     @classmethod
-    def create(
+    async def create(
         cls,
         path: Path,
         header: Mapping[str, Any],
@@ -179,18 +126,24 @@ class Journal:
 
         Raises:
             JournalError: the file exists, is being worked on, or cannot be written.
+
+        Cancellation: the work in the thread is ended first, and the file let go.
         """
         text = encode(dict(header))
-        lock = EngineLock(path)
-        try:
-            write_new(path, *header_rows(text))
+
+        def build() -> Journal:
+            lock = EngineLock(path)
+            try:
+                write_new(path, *header_rows(text))
+            except BaseException:
+                lock.release()
+                raise
             return cls._start(path, lock, clock, on_trouble, _disk)
-        except BaseException:
-            lock.release()
-            raise
+
+        return await _in_thread(build)
 
     @classmethod
-    def open(
+    async def open(
         cls,
         path: Path,
         *,
@@ -198,7 +151,7 @@ class Journal:
         on_trouble: OnTrouble | None = None,
         _disk: Disk = _DISK,
     ) -> Journal:
-        """Open the journal of an earlier run. Blocks less than a second for 200,000 calls.
+        """Open the journal of an earlier run: less than a second for 200,000 effects, in a thread.
 
         The heads of all rows are read and their seals verified here; bodies, gigabytes in a long run, are
         verified when they are read.
@@ -210,15 +163,16 @@ class Journal:
 
         Raises:
             JournalError: no file, another engine works on it, damaged, or of another version.
+
+        Cancellation: the work in the thread is ended first, and the file let go.
         """
-        if not path.is_file():
-            connect(path, write=False)  # says so, before a lock file appears
-        lock = EngineLock(path)
-        try:
-            return cls._start(path, lock, clock, on_trouble, _disk)
-        except BaseException:
-            lock.release()
-            raise
+
+        def build() -> Journal:
+            if not path.is_file():
+                connect(path, write=False)  # says so, before a lock file appears
+            return cls._start(path, EngineLock(path), clock, on_trouble, _disk)
+
+        return await _in_thread(build)
 
     @classmethod
     def _start(
@@ -229,12 +183,28 @@ class Journal:
         on_trouble: OnTrouble | None,
         disk: Disk,
     ) -> Journal:
-        reader = JournalReader(path, _files=disk.files)
         try:
-            return cls(lock, reader, clock, on_trouble, disk)
+            reader = RowReader(path, disk.files)
+            try:
+                return cls(lock, reader, clock, on_trouble, disk)
+            except BaseException:
+                reader.close()
+                raise
         except BaseException:
-            reader.close()
+            lock.release()
             raise
+
+    # --- state -------------------------------------------------------------------------------------------
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """The JSON values with which the journal was made."""
+        return self._reader.header
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were synced since opening."""
+        return self._writer.commits
 
     @property
     def stalled(self) -> str | None:
@@ -251,53 +221,54 @@ class Journal:
         """
         await self._writer.ready()
 
-    # --- calls -------------------------------------------------------------------------------------------
+    def usage(self) -> Mapping[Role, Usage]:
+        """The cost of every finished attempt there is, by role, failed ones included."""
+        sums = self._effects.sums
+        return {role: sums[role].usage for role in sorted(sums)}
 
-    def last(self, key: str, request: ModelRequest | None = None) -> CallState | None:
-        """The newest attempt of a call, or None if it was never intended.
+    def faults(self) -> Mapping[str, int]:
+        """How many attempts failed, by the name of the error."""
+        return self._effects.faults
+
+    def open_intents(self) -> int:
+        """How many attempts are under way, or were in flight when an engine died: these may have been paid."""
+        return len(self._open) + len(self._effects.left_open)
+
+    def seconds_a_call(self) -> Mapping[Role, float]:
+        """How long the completed model calls of earlier engines took in the mean, by role."""
+        return self._effects.seconds
+
+    # --- effects -----------------------------------------------------------------------------------------
+
+    async def find(self, key: Key, result: type[msgspec.Struct]) -> Known | None:
+        """The newest attempt at an effect, or None if it was never intended, or let go with its closed owner.
 
         Args:
-            key: the logical key.
-            request: what would be sent now. When given, it must be what was journaled.
+            key: of the effect.
+            result: the type of its result.
 
         Raises:
-            JournalMismatchError: the journaled request differs from `request`.
             JournalError: the file cannot be read.
         """
-        call = self._calls.get(key)
-        if call is None:
-            return None
-        if request is not None:
-            self._same_request(key, call, content_hash(fold(request)))
-        state = call.state
-        return CallState(
-            call.attempt,
-            state,
-            call.digest.hex(),
-            self.reader.reply_of(call.end) if state is CallStatus.COMPLETED else None,
-            self.reader.fault_of(call.end) if state is CallStatus.FAILED else None,
-        )
+        text = key.text
+        effect = self._effects.get(text)
+        if effect is None:
+            rows = self._effects.outcome_rows(text)
+            return await self._read(self._known_by_rows, text, rows, result) if rows else None
+        if effect.status is EffectStatus.OPEN:
+            return Known(effect.attempt, EffectStatus.OPEN, effect.digest)
+        return await self._read(self._known, effect.attempt, effect.digest, effect.end, result)
 
-    def left_open(self) -> Iterator[tuple[Role, ModelRequest]]:
-        """The attempts that earlier engines had in flight when they ended: they may have been paid.
-
-        The same as the open ones of `reader.calls()` when the journal was opened, without reading all calls.
-
-        Raises:
-            JournalError: a request cannot be read.
-        """
-        for call in self._left_open:
-            yield call.role, self.reader.value(call.row, ModelRequest)
-
-    async def intend(self, key: str, attempt: int, role: Role, request: ModelRequest) -> None:
-        """Make the intent of one attempt durable; send the request only after this returns.
+    async def intend(self, effects: Sequence[Effect]) -> list[Ticket]:
+        """Make the intents of effects durable, all or none; send only after this returns.
 
         Waits while the disk is full. Cancelled before it starts or in that wait, it writes nothing. Cancelled
-        later, the intent stays open, and counts as possibly paid unless `fail` says otherwise.
+        later, the intents stay open, and count as perhaps paid unless `fail` says otherwise.
 
         Raises:
-            JournalMismatchError: an earlier attempt of the key carried another request.
-            JournalError: the call is completed already, `attempt` is not new, or the journal is broken.
+            JournalMismatchError: a key was intended before with another digest.
+            JournalError: an effect is completed already, a key is there twice, the owner has its terminal record, or
+                the journal is broken.
         """
         await anyio.lowlevel.checkpoint_if_cancelled()
         writer = self._writer
@@ -305,85 +276,141 @@ class Journal:
             await writer.ready()
         writer.check()
         writer.bind()
-        digest = content_hash(fold(request))
-        known = self._calls.get(key)
-        if known is not None:
-            self._same_request(key, known, digest)
-            if known.end and known.state is not CallStatus.FAILED:
-                raise JournalError(f"The call {key!r} has its outcome in {self._path}: take it from `last`.")
-        if attempt < 0 or (known is not None and attempt <= known.attempt):
-            newest = "none" if known is None else known.attempt
-            raise JournalError(
-                f"Attempt {attempt} of the call {key!r} is not new (newest in {self._path}: {newest}). "
-                "Attempts count upwards from 0."
-            )
-        row = self._last_row + 1
-        now = self._clock()
-        head = _sealed(row, Intent(key, attempt, role, digest, now))
-        body, blobs = self._contents.store(request)
-        job = Job(row, head, body, blobs)
+        finished = await self._finished(effects)
+        row, now, remembered = self._last_row, self._clock(), self._effects
+        tickets: list[Ticket] = []
+        made: list[KnownEffect] = []
+        rows: list[tuple[int, bytes, bytes]] = []
+        for effect in effects:
+            key = effect.key.text
+            known = remembered.get(key)
+            if known is None and finished is not None:
+                known = finished.get(key)
+            attempt = 0 if known is None else self._next_attempt(effect, known)
+            row += 1
+            head = _sealed(row, Intent(key, attempt, effect.role, effect.digest, now, effect.kind))
+            rows.append((row, head, self._blobs.store(effect.request)))
+            made.append(KnownEffect(key, row, attempt, effect.kind, effect.role, effect.digest, now))
+            tickets.append(Ticket(effect.key, attempt, row))
+        if len(made) != 1 and len({effect.key for effect in made}) != len(made):
+            raise JournalError("One effect was to be intended twice at once: each has a key of its own.")
+        if not made:
+            return tickets
+        job = Job(rows, self._blobs.take())
         writer.submit(job)
         self._last_row = row
-        if known is None or known.end:
-            writer.in_flight += 1  # an attempt that was cut off has no outcome to come
-        self._calls[key] = _Call(row, attempt, role, digest, now)
+        writer.in_flight += len(made)
+        for new in made:
+            old = remembered.get(new.key)
+            if old is not None and self._open.pop(old.row, None) is not None:
+                writer.in_flight -= 1  # an attempt that was cut off has no outcome to come
+            remembered.put(new)
+            self._open[new.row] = new
         error = await job.done
         if error is not None:
             raise type(error)(error.message)
+        return tickets
 
-    async def complete(self, key: str, attempt: int, reply: ModelReply) -> None:
-        """Make the reply of an attempt durable; use it only after this returns.
+    def _next_attempt(self, effect: Effect, known: KnownEffect) -> int:
+        if known.digest != effect.digest:
+            raise JournalMismatchError(
+                f"The request of the effect '{effect.key}' differs from the one in {self._path}: this would not be "
+                "the same run. Resume with the configuration, data, prompts and version of tfgrpo that "
+                "started it, or start a new run."
+            )
+        if known.end and known.status is not EffectStatus.FAILED:
+            raise JournalError(
+                f"The effect '{effect.key}' has its outcome in {self._path}: take it from `find`."
+            )
+        return known.attempt + 1
+
+    async def _finished(self, effects: Sequence[Effect]) -> dict[str, KnownEffect] | None:
+        """Those of some effects that were let go of, read again; None for the usual case that there is none.
+
+        Raises:
+            JournalError: an owner has its terminal record.
+        """
+        found: dict[str, tuple[list[int], KnownEffect | None]] = {}
+        while True:
+            stale: dict[str, list[int]] = {}
+            for effect in effects:
+                key = effect.key.text
+                owner = owner_text(key)
+                if owner in self._closing_owners:
+                    raise self._closed_owner(owner)
+                live = self._effects.owners.get(owner)
+                if live is not None and (owner != key or key in live):
+                    continue
+                rows = self._effects.finished_rows(owner)
+                if rows and (owner not in found or found[owner][0] != rows):
+                    stale[owner] = rows
+            if not stale:
+                return {owner: known for owner, (_, known) in found.items() if known} if found else None
+            for owner, rows in stale.items():
+                found[owner] = rows, await self._read(self._finished_effect, owner, rows)
+            self._writer.check()
+
+    def _closed_owner(self, owner: str) -> JournalError:
+        return JournalError(
+            f"{owner!r} has its terminal record in {self._path}: nothing is done for it any more. Ask for the record "
+            "before its effects."
+        )
+
+    async def complete(self, ticket: Ticket, result: msgspec.Struct, usage: Usage) -> None:
+        """Make the result of an attempt durable; use it only after this returns.
 
         Raises:
             JournalError: the attempt is not open, the usage is no usage, or the journal is broken.
         """
-        call = self._open_call(key, attempt)
-        job = self._end(call, CallStatus.COMPLETED, reply.usage, encode(reply), None, False)
+        job = self._end(ticket, EffectStatus.COMPLETED, usage, encode(result), None, False)
         error = await job.done
         if error is not None:
             raise type(error)(error.message)
 
-    async def fail(
-        self, key: str, attempt: int, fault: Fault, *, maybe_paid: bool, usage: Usage = _NO_USAGE
-    ) -> None:
+    async def fail(self, ticket: Ticket, fault: Fault, *, maybe_paid: bool, usage: Usage = _NO_USAGE) -> None:
         """Make the failure of an attempt durable.
 
         Args:
-            key: the logical key.
-            attempt: the attempt that failed.
+            ticket: the attempt.
             fault: what broke.
-            maybe_paid: the provider may have done the work and billed it.
+            maybe_paid: the other side may have done the work and may bill it.
             usage: what it is known to have cost.
 
         Raises:
             JournalError: the attempt is not open, the usage is no usage, or the journal is broken.
         """
-        call = self._open_call(key, attempt)
-        job = self._end(call, CallStatus.FAILED, usage, b"", fault, maybe_paid)
+        job = self._end(ticket, EffectStatus.FAILED, usage, b"", fault, maybe_paid)
         error = await job.done
         if error is not None:
             raise type(error)(error.message)
 
     def _end(
         self,
-        call: _Call,
-        state: CallStatus,
+        ticket: Ticket,
+        status: EffectStatus,
         usage: Usage,
         body: bytes,
         fault: Fault | None,
         maybe_paid: bool,
     ) -> Job:
         """Queue the outcome of an attempt."""
-        _check_usage(usage)
         writer = self._writer
+        writer.check()
+        effect = self._open.get(ticket.row)
+        if effect is None or effect.key != ticket.key.text:
+            raise JournalError(
+                f"Attempt {ticket.attempt} at the effect '{ticket.key}' is not open in {self._path}: an attempt is "
+                "intended once and ends once."
+            )
+        check_usage(usage)
         writer.bind()
         row = self._last_row + 1
         now = self._clock()
-        writer.pace += _NEWEST * (now - call.at - writer.pace)
-        outcome = Outcome(
-            call.row,
-            call.role,
-            state,
+        writer.pace += _NEWEST * (now - effect.at - writer.pace)
+        head = Outcome(
+            effect.row,
+            effect.role,
+            status,
             now,
             maybe_paid,
             usage.calls,
@@ -395,43 +422,45 @@ class Journal:
         )
 
         def settle() -> None:
-            call.state = state
             writer.in_flight -= 1
+            self._effects.ended(effect, head)
 
-        job = Job(row, _sealed(row, outcome), body, None, settle)
+        job = Job([(row, _sealed(row, head), body)], None, settle)
         writer.submit(job)
-        self._last_row = call.end = row
+        self._last_row = effect.end = row
+        del self._open[effect.row]
         return job
 
-    def _open_call(self, key: str, attempt: int) -> _Call:
-        self._writer.check()
-        call = self._calls.get(key)
-        if call is None or call.attempt != attempt or call.end:
-            raise JournalError(
-                f"Attempt {attempt} of the call {key!r} is not open in {self._path}: an attempt is intended "
-                "once and ends once."
-            )
-        return call
+    def done(self, owner: Key) -> Sequence[Key]:
+        """The completed effects of an owner that an earlier engine left without its terminal record."""
+        return [
+            Key.parse(effect.key)
+            for effect in self._effects.owners.get(owner.text, {}).values()
+            if effect.status is EffectStatus.COMPLETED and effect.end <= self._opened
+        ]
 
-    def _same_request(self, key: str, call: _Call, digest: bytes) -> None:
-        if call.digest != digest:
-            raise JournalMismatchError(
-                f"The request of the call {key!r} differs from the one in {self._path}: this would not be "
-                "the same run. Resume with the configuration, data, prompts and version of tfgrpo that "
-                "started it, or start a new run."
-            )
+    async def left_open(self) -> AsyncIterator[LeftOpen]:
+        """The attempts that earlier engines had in flight when they ended: they may have been paid.
+
+        Raises:
+            JournalError: a request cannot be read.
+        """
+        for start in range(0, len(self._effects.left_open), _PAGE):
+            for opened in await self._read(self._left_open, self._effects.left_open[start : start + _PAGE]):
+                yield opened
 
     # --- records -----------------------------------------------------------------------------------------
 
-    async def record(self, kind: str, key: str, value: msgspec.Struct) -> None:
+    async def record(self, kind: str, key: Key, value: msgspec.Struct, *, ends: Key | None = None) -> None:
         """Make a terminal record durable; the same value under the same key again is a no-op.
 
         Messages anywhere in the value are stored once, however many records share them.
 
         Args:
             kind: "rollout", "group", "step", …
-            key: the logical key, unique in its kind.
+            key: unique in its kind.
             value: any msgspec struct; read it back with the same type.
+            ends: the owner whose effects nobody will ask for again; by default `key`.
 
         Raises:
             JournalMismatchError: the key holds another value.
@@ -440,74 +469,217 @@ class Journal:
         writer = self._writer
         writer.check()
         writer.bind()
-        digest = content_hash(fold(value))
-        known = self._records.get(kind, _NONE).get(key)
-        if known is not None:
-            if known[1] != digest:
-                raise JournalMismatchError(
-                    f"The {kind} {key!r} is already in {self._path} with another value: a terminal record "
-                    "never changes. Resume with the configuration, data and version of tfgrpo that started "
-                    "the run."
-                )
-            job = Job(0, b"", b"")  # acknowledged only after the first one is durable
+        digest = digest_of(value)
+        text = key.text
+        known = self._on_the_way.get((kind, text))
+        looked: list[int] = []
+        while known is None and (rows := self._effects.record_rows(kind, text)) != looked:
+            head = await self._read(self._record_head, kind, text, rows)
+            looked, known = rows, self._on_the_way.get((kind, text)) if head is None else head[1].digest
+            writer.check()
+        if known is None:
+            job = self._new_record(kind, text, text if ends is None else ends.text, digest, value)
+        elif known == digest:
+            job = Job([])  # acknowledged only after the first one is durable
         else:
-            row = self._last_row + 1
-            head = _sealed(row, Record(kind, key, digest))
-            body, blobs = self._contents.store(value)
-            job = Job(row, head, body, blobs)
-            self._last_row = row
-            self._records.setdefault(kind, {})[key] = row, digest
+            raise JournalMismatchError(
+                f"The {kind} '{key}' is already in {self._path} with another value: a terminal record "
+                "never changes. Resume with the configuration, data and version of tfgrpo that started "
+                "the run."
+            )
         writer.submit(job)
         error = await job.done
         if error is not None:
             raise type(error)(error.message)
 
-    def records(self, kind: str, type: type[S], prefix: str = "") -> dict[str, S]:  # noqa: A002
-        """The durable records of one kind: see `JournalReader.records`."""
-        durable = self._writer.acknowledged
-        rows = self._records.get(kind, _NONE).items()
-        return self.reader.values(
-            {key: row for key, (row, _) in rows if row <= durable and key.startswith(prefix)}, type
-        )
+    def _new_record(self, kind: str, key: str, closes: str, digest: bytes, value: msgspec.Struct) -> Job:
+        row = self._last_row + 1
+        head = _sealed(row, Record(kind, key, digest, "" if closes == key else closes))
+        body = self._blobs.store(value)
+        self._last_row = row
+        self._on_the_way[kind, key] = digest
+        self._closing_owners.add(closes)
 
-    def get(self, kind: str, key: str, type: type[S]) -> S | None:  # noqa: A002
+        def settle() -> None:
+            del self._on_the_way[kind, key]
+            self._closing_owners.discard(closes)
+            self._effects.recorded(kind, key, closes, row)
+
+        return Job([(row, head, body)], self._blobs.take(), settle)
+
+    async def get(self, kind: str, key: Key, type: type[S]) -> S | None:  # noqa: A002
         """One durable record, or None."""
-        known = self._records.get(kind, _NONE).get(key)
-        if known is None or known[0] > self._writer.acknowledged:
-            return None
-        return self.reader.value(known[0], type)
+        rows = self._effects.record_rows(kind, key.text)
+        return await self._read(self._record, kind, key.text, rows, type) if rows else None
+
+    async def records(self, kind: str, type: type[S], under: str = "") -> AsyncIterator[tuple[Key, S]]:  # noqa: A002
+        """The durable records of one kind in the order of their keys, in pages.
+
+        Args:
+            kind: as given to `record`.
+            type: of the values.
+            under: the beginning of the keys' text.
+        """
+        order = await self._read(self._key_order, kind, under)
+        try:
+            after = ""
+            while page := await self._read(self._record_page, order, after, type):
+                for key, value in page:
+                    yield Key.parse(key), value
+                after = page[-1][0]
+        finally:
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the journal was closed, and the file is gone with its name
+                self._reads.submit(order.close)
+
+    # --- in the reading thread ---------------------------------------------------------------------------
+
+    async def _read(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Read from the file in the one thread that does.
+
+        Cancelling it leaves the thread to end by itself.
+
+        Raises:
+            JournalError: the file cannot be read, or is closed.
+        """
+        if self._closed:
+            raise closed_error(self._path)
+        return await asyncio.get_running_loop().run_in_executor(self._reads, work, *arguments)
+
+    def _known(self, attempt: int, digest: bytes, row: int, result: type[msgspec.Struct]) -> Known:
+        head: Outcome = self._reader.head(row)
+        usage = Usage(head.calls, head.input_tokens, head.cached_tokens, head.output_tokens, head.usd)
+        completed = head.status is EffectStatus.COMPLETED
+        value = self._reader.result(row, result) if completed else None
+        return Known(attempt, head.status, digest, value, usage, head.fault)
+
+    def _known_by_rows(self, key: str, rows: list[int], result: type[msgspec.Struct]) -> Known | None:
+        effect = self._finished_outcome(key, rows)
+        return None if effect is None else self._known(effect.attempt, effect.digest, effect.end, result)
+
+    def _finished_effect(self, owner: str, rows: list[int]) -> KnownEffect | None:
+        """The effect that is its own owner, if there is one; refuses an owner that is closed."""
+        for row in rows:
+            head = self._reader.head(row)
+            if type(head) is Record and head.closes == owner:
+                raise self._closed_owner(owner)
+        return self._finished_outcome(owner, rows)
+
+    def _finished_outcome(self, key: str, rows: list[int]) -> KnownEffect | None:
+        """The newest attempt among rows that may be outcomes of an effect."""
+        for row in reversed(rows):
+            head = self._reader.head(row)
+            if type(head) is Outcome:
+                intent: Intent = self._reader.head(head.call)
+                if intent.key == key:
+                    return KnownEffect(
+                        key,
+                        head.call,
+                        intent.attempt,
+                        intent.kind,
+                        intent.role,
+                        intent.digest,
+                        intent.at,
+                        head.status,
+                        row,
+                    )
+        return None
+
+    def _left_open(self, rows: Sequence[int]) -> list[LeftOpen]:
+        found: list[LeftOpen] = []
+        for row in rows:
+            head: Intent = self._reader.head(row)
+            request = self._reader.request(row, head.kind)
+            found.append(LeftOpen(Key.parse(head.key), head.kind, head.role, request))
+        return found
+
+    def _record_head(self, kind: str, key: str, rows: list[int]) -> tuple[int, Record] | None:
+        for row in rows:
+            head = self._reader.head(row)
+            if type(head) is Record and (head.kind, head.key) == (kind, key):
+                return row, head
+        return None
+
+    def _record(self, kind: str, key: str, rows: list[int], type: type[S]) -> S | None:  # noqa: A002
+        found = self._record_head(kind, key, rows)
+        return None if found is None else self._reader.value(found[0], type)
+
+    def _key_order(self, kind: str, under: str) -> KeyOrder:
+        def pairs() -> Iterator[tuple[str, int]]:
+            for row in self._effects.rows_of_kind(kind):
+                head = self._reader.head(row)
+                if type(head) is Record and head.kind == kind and head.key.startswith(under):
+                    yield head.key, row
+
+        return KeyOrder(pairs())
+
+    def _record_page(self, order: KeyOrder, after: str, type: type[S]) -> list[tuple[str, S]]:  # noqa: A002
+        page = order.page(after, _PAGE)
+        values = self._reader.values([row for _, row in page], type)
+        return [(key, value) for (key, _), value in zip(page, values, strict=True)]
 
     # --- life --------------------------------------------------------------------------------------------
 
-    @property
-    def commits(self) -> int:
-        """How many transactions were synced since opening."""
-        return self._writer.commits
-
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Write what is queued, then release the file. A second call does nothing.
 
-        Blocks for one commit. On a disk that is full it is tried once more; what was not acknowledged is
-        lost then, and nothing that was.
+        On a disk that is full it is tried once more; what was not acknowledged is lost then, and nothing that was.
+        Not cancelled by anyio's scopes; a task that is cancelled by itself (asyncio's own timeouts do that) knows
+        no shield: then the loop is blocked for one commit.
         """
-        with self._closing:  # from two threads, where a task was cancelled while one of them did it
-            if not self._closed:
-                self._closed = True
-                self.reader.close()
-                self._writer.close()
-                self._lock.release()
+        if self._closed:
+            return
+        self._writer.end()
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.get_running_loop().run_in_executor(self._writer.executor, self._release)
+        except BaseException:
+            self._writer.executor.submit(self._release).result()
+            raise
+        finally:
+            self._writer.executor.shutdown()
+            self._reads.shutdown()
+
+    def _release(self) -> None:
+        """Let go of everything, in the writer's thread."""
+        with self._closing:
+            if self._closed:
+                return
+            self._writer.finish()
+            self._closed = True
+            self._reads.submit(self._reader.close).result()
+            self._lock.release()
 
     async def __aenter__(self) -> Journal:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        # Shielded: a cancelled run closes its journal like any other. A task that is cancelled by itself (asyncio's
-        # own timeouts do that) knows no shield: then the loop is blocked for one commit.
-        try:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.close)
-        finally:
-            self.close()
+        await self.aclose()
+
+
+async def _in_thread(build: Callable[[], Journal]) -> Journal:
+    """Open a journal in a thread; who is cancelled meanwhile leaves none open."""
+    made: list[Journal] = []
+    executor = ThreadPoolExecutor(1, thread_name_prefix="tfgrpo-journal-opening")
+
+    def work() -> None:
+        made.append(build())
+
+    def undo() -> None:
+        for journal in made:
+            journal._writer.end()
+            journal._release()
+
+    try:
+        with anyio.CancelScope(shield=True):
+            await asyncio.get_running_loop().run_in_executor(executor, work)
+    except BaseException:
+        executor.submit(undo)
+        raise
+    finally:
+        executor.shutdown(wait=False)
+    return made[0]
 
 
 def _sealed(row: int, head: Intent | Outcome | Record) -> bytes:
@@ -518,9 +690,3 @@ def _sealed(row: int, head: Intent | Outcome | Record) -> bytes:
         raise JournalError(
             f"A key or a fault cannot be journaled: {error}. Clean the text where it enters the run."
         ) from error
-
-
-def _check_usage(usage: Usage) -> None:
-    counts = (usage.calls, usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-    if min(counts) < 0 or max(counts) >= 2**40 or not math.isfinite(usage.usd):
-        raise JournalError(f"A call cannot have cost {usage}: reject such a reply where it is received.")

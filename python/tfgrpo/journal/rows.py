@@ -15,15 +15,7 @@ from typing import Any
 import msgspec
 import zstandard
 
-from tfgrpo.types import Fault, Role
-
-
-class CallStatus(enum.StrEnum):
-    """What became of one attempt of a call; OPEN means that no outcome is known (in flight, or cut off)."""
-
-    OPEN = "open"
-    COMPLETED = "completed"
-    FAILED = "failed"
+from tfgrpo.types import EffectKind, EffectStatus, Fault, Role
 
 
 class Table(enum.IntEnum):
@@ -43,21 +35,25 @@ class Header(_Head, frozen=True, array_like=True, tag="h", gc=False):
 
 
 class Intent(_Head, frozen=True, array_like=True, tag="i", gc=False):
-    """An attempt is about to be sent; the body is its request, folded. Its call is known by the row number."""
+    """An attempt is about to be made; the body is its request, folded. Outcomes name it by its row number.
+
+    Version 2 of the file has no `kind`: all its effects are model calls.
+    """
 
     key: str
     attempt: int
     role: Role
     digest: bytes
     at: float
+    kind: EffectKind = EffectKind.MODEL
 
 
 class Outcome(_Head, frozen=True, array_like=True, tag="o", gc=False):
-    """An attempt has ended; the body is its reply, empty when it failed. `call` is the row of the intent."""
+    """An attempt has ended; the body is its result, empty when it failed. `call` is the row of the intent."""
 
     call: int
     role: Role
-    status: CallStatus
+    status: EffectStatus
     at: float
     maybe_paid: bool
     calls: int
@@ -69,11 +65,17 @@ class Outcome(_Head, frozen=True, array_like=True, tag="o", gc=False):
 
 
 class Record(_Head, frozen=True, array_like=True, tag="r", gc=False):
-    """A terminal record; the body is its value, folded."""
+    """A terminal record; the body is its value, folded. `ends` is the owner that it closes, "" for its own key."""
 
     kind: str
     key: str
     digest: bytes
+    ends: str = ""
+
+    @property
+    def closes(self) -> str:
+        """The owner whose effects nobody asks for again."""
+        return self.ends or self.key
 
 
 Head = Header | Intent | Outcome | Record

@@ -16,7 +16,6 @@ import msgspec
 
 from tfgrpo.errors import JournalError
 from tfgrpo.journal.rows import (
-    CallStatus,
     Head,
     Header,
     Intent,
@@ -29,11 +28,14 @@ from tfgrpo.journal.rows import (
     encode_head,
     seal,
 )
-from tfgrpo.journal.schema import PAGE, write_new
-from tfgrpo.types import Struct
+from tfgrpo.journal.schema import PAGE, VERSION, write_new
+from tfgrpo.types import EffectStatus, Struct
 
 #: The header of a stored row: its own length, NULL for the row number, then the type and size of one blob.
 _ROW = re.compile(rb"[\x03-\x07]\x00")
+
+#: How an intent of version 2 begins: an array of six, the first of them its tag.
+_OLD_INTENT = b"\x96\xa1i"
 
 #: A reference to a row of `blobs` as it stands in a folded value.
 _REFERENCE = re.compile(rb'\{"content":"(\d+)","role":"@"\}')
@@ -55,7 +57,7 @@ class Salvage(Struct, frozen=True):
 
 
 def salvage(path: Path, target: Path) -> Salvage:
-    """Write a new journal with everything of a damaged one that is sound.
+    """Write a new journal with everything of a damaged one that is sound, in the version of the damaged one.
 
     A call whose outcome is lost is open again: resuming pays it once more. What refers to something lost is
     lost too: an outcome without its intent, a request or a record without one of its messages. Blocks, and
@@ -79,8 +81,14 @@ def salvage(path: Path, target: Path) -> Salvage:
     if not found[Table.LOG]:
         raise JournalError(f"Nothing of a journal is left in {path}. Restore the file from a copy.")
     rebuilt = _Rebuilt(found)
-    write_new(target, rebuilt.log, rebuilt.bodies, sorted(found[Table.BLOBS].items()))
+    version = _version(found[Table.LOG])
+    write_new(target, rebuilt.log, rebuilt.bodies, sorted(found[Table.BLOBS].items()), version)
     return rebuilt.report()
+
+
+def _version(log: dict[int, bytes]) -> int:
+    """The version of the file that rows of `log` come from: an intent of version 2 is an array of six."""
+    return 2 if any(value[:3] == _OLD_INTENT for value in log.values()) else VERSION
 
 
 class _Rebuilt:
@@ -108,7 +116,7 @@ class _Rebuilt:
     def _take(self, row: int, head: Head) -> None:
         body = self._body(row)
         if isinstance(head, Outcome):
-            failed = head.status is CallStatus.FAILED
+            failed = head.status is EffectStatus.FAILED
             if head.call in self._calls and (failed or body is not None):
                 call = self._calls[head.call]
                 self._add(msgspec.structs.replace(head, call=call), b"" if body is None else body)

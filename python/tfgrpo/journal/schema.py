@@ -16,8 +16,9 @@ from tfgrpo.journal.rows import Header, Table, encode_head, seal
 #: "tfgj": tells a journal from any other SQLite file.
 APPLICATION_ID = int.from_bytes(b"tfgj")
 
-#: Raised with every change of the tables or of the encodings. A newer file is refused, never guessed at.
-VERSION = 2
+#: Raised with every change of the tables or of the encodings. A newer file is refused, never guessed at. A file of
+#: the version before can be read, and not written: its keys have another form, and seeds follow from keys.
+VERSION, READABLE = 3, (2, 3)
 
 #: Bytes of a page. SQLite's own default today; `salvage` reads pages by itself and has to know.
 PAGE = 4096
@@ -154,7 +155,7 @@ def open_connection(path: Path, *, write: bool, files: Files) -> apsw.Connection
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=files.vfs)
     try:
         connection.set_busy_timeout(10_000)
-        _check_identity(connection, path)
+        _check_identity(connection, path, write=write)
         if write:
             configure_writer(connection)
             _fold_log_in(connection)
@@ -206,16 +207,22 @@ def close_writer(connection: apsw.Connection, *, sound: bool) -> None:
         connection.close()
 
 
-def _check_identity(connection: apsw.Connection, path: Path) -> None:
+def _check_identity(connection: apsw.Connection, path: Path, *, write: bool) -> None:
     version = connection.pragma("user_version")
     if connection.pragma("application_id") != APPLICATION_ID:
         raise JournalError(
             f"{path} is not a tfgrpo journal. Name the directory of a run, or start a new one."
         )
-    if version != VERSION:
+    if version not in READABLE:
         raise JournalError(
             f"The journal {path} has schema version {version}, and this tfgrpo reads version {VERSION}. Use "
             "the version of tfgrpo that wrote it, or start a new run."
+        )
+    if write and version != VERSION:
+        raise JournalError(
+            f"The journal {path} was written by an earlier version of tfgrpo (schema version {version}). Reports, "
+            "`show` and `export` read it as it is. Resume it with the version of tfgrpo that wrote it, or start a "
+            "new run."
         )
 
 
@@ -224,7 +231,7 @@ def header_rows(header: bytes) -> tuple[Rows, Rows]:
     return [(1, encode_head(1, Header()))], [(1, seal(Table.BODIES, 1, header))]
 
 
-def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = ()) -> None:
+def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = (), version: int = VERSION) -> None:
     """Write a new journal: complete under its name or not there at all, whenever the process dies.
 
     The caller holds the lock of `path`.
@@ -234,6 +241,7 @@ def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = ()) -> None:
         log: its first rows, sealed.
         bodies: their bodies.
         blobs: the messages they refer to.
+        version: of the file.
 
     Raises:
         JournalError: the file exists or cannot be written.
@@ -263,7 +271,7 @@ def write_new(path: Path, log: Rows, bodies: Rows, blobs: Rows = ()) -> None:
                     connection.executemany("INSERT INTO bodies VALUES (?, ?)", bodies)
                     connection.executemany("INSERT INTO blobs VALUES (?, ?)", blobs)
                     connection.pragma("application_id", APPLICATION_ID)
-                    connection.pragma("user_version", VERSION)
+                    connection.pragma("user_version", version)
                 # Closing would fold the log in as well, and say nothing if the disk refuses.
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             log_left = building.with_name(building.name + "-wal")

@@ -1,8 +1,9 @@
-"""The writer thread: drains the queue, makes one durable transaction of it, then acknowledges all at once.
+"""The writer: drains the queue in a thread, makes one durable transaction of it, then acknowledges all at once.
 
 While one transaction waits for the disk, the callers of the next one gather in the queue, so the number of
-syncs follows the speed of the disk and not the number of calls. When the disk fails, the thread keeps the
-batch, and the loop side stops launching until it is stored.
+syncs follows the speed of the disk and not the number of calls. The thread's work is a job of the event loop's
+`run_in_executor`, there only while there is something to write, so the loop knows of it: a virtual clock stands
+meanwhile. When the disk fails, the batch is kept, the job ends, and a timer of the loop starts the next one.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -61,27 +61,23 @@ def linger(pace: float) -> float:
 
 
 class Job:
-    """One event of the run: a row of `log` and its body, and the messages that have to be stored with it.
+    """What becomes durable together: rows of `log` with their bodies, and the messages they refer to.
 
-    `row` 0 writes nothing: it is acknowledged when all before it is. `settle` runs on the event loop once
-    the rows are durable.
+    Without rows it is acknowledged when all before it is. `settle` runs on the event loop once the rows are
+    durable.
     """
 
-    __slots__ = ("blobs", "body", "done", "head", "row", "settle")
+    __slots__ = ("blobs", "done", "rows", "settle")
 
     done: asyncio.Future[JournalError | None]
 
     def __init__(
         self,
-        row: int,
-        head: bytes,
-        body: bytes,
+        rows: list[tuple[int, bytes, bytes]],
         blobs: list[tuple[int, bytes]] | None = None,
         settle: Callable[[], None] | None = None,
     ) -> None:
-        self.row = row
-        self.head = head
-        self.body = body
+        self.rows = rows
         self.blobs = blobs
         self.settle = settle
 
@@ -94,6 +90,16 @@ class _Rows:
     bodies: list[Any] = field(default_factory=list)
     blobs: list[Any] = field(default_factory=list)
     size: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The jobs of one transaction, and how often the disk has refused it."""
+
+    jobs: list[Job]
+    rows: _Rows | None = None
+    refusals: int = 0
+    again: bool = False
 
 
 class Writer:
@@ -109,10 +115,11 @@ class Writer:
             can go on.
 
     Attributes:
-        commits: transactions that were synced.
-        acknowledged: the last row of `log` that is durable.
-        in_flight: calls whose outcome has to find room on the disk; the journal keeps it.
-        pace: seconds that calls take lately; the journal keeps it.
+        acknowledged: the last row of `log` that is known to be on disk.
+        commits: how many transactions were made durable.
+        in_flight: how many attempts have no outcome yet; their outcomes need room on the disk.
+        pace: how long (seconds) calls take lately.
+        executor: the one thread that writes.
     """
 
     def __init__(
@@ -122,15 +129,16 @@ class Writer:
         disk: Disk,
         last_row: int,
         last_blob: int,
-        on_trouble: Callable[[str | None], None] | None,
+        on_trouble: Callable[[str | None], None] | None = None,
     ) -> None:
+        self.acknowledged = last_row
         self.commits = 0
         self.in_flight = 0
         self.pace = 0.0
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="tfgrpo-journal")
         self._path = path
         self._disk = disk
         self._on_trouble = on_trouble
-        self.acknowledged = last_row
         self._stored_blobs = last_blob
         self._packer = Packer()
         self._largest = _OUTCOME
@@ -138,9 +146,11 @@ class Writer:
         self._connection = connection
 
         self._jobs: deque[Job] = deque()
-        self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._awake = False  # the thread is at work, or a token is on its way to it
-        self._ending = threading.Event()
+        self._batch: _Batch | None = None  # the thread's, kept from job to job while the disk refuses it
+        self._active = False  # a drain is under way, or a timer that starts it
+        self._timer: asyncio.TimerHandle | None = None  # starts the next drain on a disk that refuses
+        self._ending = False
+        self._broken: JournalError | None = None
         self._failure: JournalError | None = None
         self._refusal: str | None = None  # the disk refuses the batch at hand
         self._shortage: str | None = None  # the disk is nearly full
@@ -149,13 +159,11 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told: str | None = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._watching = False  # a timer looks at the free space
         self._looking = False
         self._moves = self._moves_seen = 0  # counts what the thread does while it holds the interpreter lock
 
         self._look_at_disk()
-        # A daemon: what it has acknowledged is on disk, and an exit without close must not hang.
-        self._thread = threading.Thread(target=self._run, name="tfgrpo-journal", daemon=True)
-        self._thread.start()
 
     # --- on the event loop -------------------------------------------------------------------------------
 
@@ -212,16 +220,24 @@ class Writer:
         assert loop is not None  # noqa: S101 - bound by the caller
         job.done = loop.create_future()
         self._jobs.append(job)
-        if not self._awake:
-            self._awake = True
+        if not self._active:
+            self._active = True
             # Not at once: all tasks that are ready now shall be in the batch.
-            loop.call_soon(self._wake)
+            loop.call_soon(self._start)
 
-    def _wake(self) -> None:
-        self._tokens.put(None)
-        if not self._looking and self._loop is not None:
+    def _start(self) -> None:
+        """Let the thread drain the queue."""
+        self._timer = None
+        if self._loop is None or self._ending:
+            return  # closing drains
+        self._loop.run_in_executor(self.executor, self._drain)
+        if not self._looking:
             self._looking = True
             self._loop.call_later(_LOOK, self._look_at_thread)
+
+    def _start_later(self, pause: float) -> None:
+        if self._loop is not None and not self._ending:
+            self._timer = self._loop.call_later(pause, self._start)
 
     def _look_at_thread(self) -> None:
         """Step aside if the thread could not move: a busy loop can keep the interpreter lock from it.
@@ -229,7 +245,7 @@ class Writer:
         The loop gives the lock up often, but for microseconds, and takes it back before the thread has woken
         up; and as it does so more often than the switch interval, the thread never may ask it to wait.
         """
-        if not self._awake or self._loop is None:
+        if not self._active or self._loop is None:
             self._looking = False
             return
         if self._moves == self._moves_seen and self._refusal is None:
@@ -243,6 +259,8 @@ class Writer:
 
     def _notice(self) -> None:
         stalled = self.stalled
+        if self._shortage is not None and self._failure is None:
+            self._watch()
         if stalled is None or self._failure is not None:
             waiters, self._waiters = self._waiters, []
             for waiter in waiters:
@@ -263,110 +281,129 @@ class Writer:
             if not job.done.done():
                 job.done.set_result(error)
 
-    def close(self) -> None:
-        """Write what is queued, end the thread, close the connection.
+    def _watch(self) -> None:
+        """Look at the free space once in a while, for as long as there is too little."""
+        if not self._watching and self._loop is not None and not self._ending:
+            self._watching = True
+            self._loop.call_later(self._disk.full_pause, self._watched)
 
-        Blocks for one commit. If the disk refuses, it is tried once more; what was not acknowledged is lost
-        then, and its callers get the error.
-        """
+    def _watched(self) -> None:
+        self._watching = False
+        if self._loop is not None and not self._ending and self._failure is None:
+            self._loop.run_in_executor(self.executor, self._look_again)
+
+    def end(self) -> None:
+        """Say that nothing more is accepted; `finish` has to follow."""
         if self._failure is None:
             self._failure = closed_error(self._path)
-        self._ending.set()
-        self._tokens.put(None)
-        self._thread.join()
+        self._ending = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- in the writer's thread --------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Write what is queued and close the connection.
+
+        If the disk refuses, it is tried once more; what was not acknowledged is lost then, and its callers get
+        the error.
+        """
+        self._drain()
         self._call(self._notice)
         close_writer(self._connection, sound=not self._doubtful)
 
-    # --- in the writer thread ----------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        broken: JournalError | None = None
+    def _drain(self) -> None:
+        """Write until nothing is queued, or the disk asks for patience."""
         while True:
-            batch = self._next_batch()
-            if not batch:
-                return
-            if broken is None:
-                broken = self._store(batch)
-            self._call(self._acknowledge, batch, broken)
-            if broken is None:
-                broken = self._after_commit()
+            if self._batch is None:
+                self._batch = self._next_batch()
+                if self._batch is None:
+                    return
+            batch = self._batch
+            pause = self._store(batch) if self._broken is None else None
+            if pause is not None:
+                if pause > 0:
+                    self._call(self._start_later, pause)
+                    return
+                continue
+            self._batch = None
+            if batch.jobs:
+                self._call(self._acknowledge, batch.jobs, self._broken)
+            if self._broken is None:
+                self._fold_log_in()
 
-    def _next_batch(self) -> list[Job]:
-        """Whatever is queued, at least one job; none when the journal is closed."""
+    def _next_batch(self) -> _Batch | None:
+        """Whatever is queued, at least one job; None when nothing is."""
         jobs = self._jobs
-        while not jobs:
-            self._awake = False
-            if jobs:
-                break
-            if self._ending.is_set():
-                return []
-            try:
-                self._tokens.get(timeout=None if self.stalled is None else self._disk.full_pause)
-            except queue.Empty:
-                self._look_at_disk()
-            self._moves += 1
-        self._awake = True
-        if self.in_flight > _CROWD and len(jobs) < _BATCH and not self._ending.is_set():
+        if not jobs:
+            self._active = False
+            if not jobs:
+                return None
+            self._active = True
+        self._moves += 1
+        if self.in_flight > _CROWD and len(jobs) < _BATCH and not self._ending:
             time.sleep(linger(self.pace))
         batch: list[Job] = []
         size = 0
         while jobs and len(batch) < _BATCH and size < _BATCH_BYTES:
             job = jobs.popleft()
             batch.append(job)
-            size += len(job.body)
+            for _, _, body in job.rows:
+                size += len(body)
             if job.blobs is not None:
                 size += sum([len(blob) for _, blob in job.blobs])
-        return batch
+        return _Batch(batch)
 
-    def _store(self, batch: list[Job]) -> JournalError | None:
-        """Make a batch durable, however often the disk has to be asked; or the error that is final."""
-        refusals = 0
-        again = False
+    def _store(self, batch: _Batch) -> float | None:
+        """Make a batch durable; or how long to wait (seconds) before the next attempt.
+
+        Returns:
+            None: it is stored, or `_broken` tells why it never will be.
+        """
         try:
-            rows = self._pack(batch)
-            while True:
-                last = self._ending.is_set()
-                try:
-                    if self._doubtful:
-                        self._reopen()
-                    self._commit(rows, again)
-                # A dead writer would leave its callers waiting for ever, so nothing may end this thread.
-                except Exception as error:  # noqa: BLE001
-                    again = True
-                    trouble = trouble_of(error, self._connection, self._disk, self._path)
-                    self._doubtful |= not isinstance(error, apsw.FullError)
-                    pause = self._disk.full_pause
-                    if trouble is Trouble.REFUSED and refusals < len(self._disk.pauses):
-                        pause = self._disk.pauses[refusals]
-                        refusals += 1
-                    elif trouble is not Trouble.FULL or last:
-                        return self._break(error)
-                    self._stall(trouble, error)
-                    self._ending.wait(pause)
-                else:
-                    self._refusal = None
-                    self._look_at_disk()
+            if batch.rows is None:
+                batch.rows = self._pack(batch.jobs)
+            last = self._ending
+            try:
+                if self._doubtful:
+                    self._reopen()
+                self._commit(batch.rows, batch.again)
+            # A dead writer would leave its callers waiting for ever, so nothing may end the job.
+            except Exception as error:  # noqa: BLE001
+                batch.again = True
+                trouble = trouble_of(error, self._connection, self._disk, self._path)
+                self._doubtful |= not isinstance(error, apsw.FullError)
+                pause = self._disk.full_pause
+                if trouble is Trouble.REFUSED and batch.refusals < len(self._disk.pauses):
+                    pause = 0.0 if last else self._disk.pauses[batch.refusals]
+                    batch.refusals += 1
+                elif trouble is not Trouble.FULL or last:
+                    self._break(error)
                     return None
+                self._stall(trouble, error)
+                return pause
+            self._refusal = None
+            self._look_at_disk()
         except Exception as error:  # noqa: BLE001 - see above
-            return self._break(error)
+            self._break(error)
+        return None
 
-    def _break(self, error: Exception) -> JournalError:
-        broken = error if isinstance(error, JournalError) else journal_error(error, self._path)
+    def _break(self, error: Exception) -> None:
+        self._broken = error if isinstance(error, JournalError) else journal_error(error, self._path)
         if self._failure is None:
-            self._failure = broken
+            self._failure = self._broken
         self._call(self._notice)
-        return broken
 
     def _pack(self, batch: list[Job]) -> _Rows:
         rows = _Rows()
         bodies: list[tuple[int, bytes]] = []
         blobs: list[tuple[int, bytes]] = []
         for job in batch:
-            if job.row:
-                rows.log += job.row, job.head
-                bodies.append((job.row, job.body))
-                if job.blobs is not None:
-                    blobs += job.blobs
+            for row, head, body in job.rows:
+                rows.log += row, head
+                bodies.append((row, body))
+            if job.blobs is not None:
+                blobs += job.blobs
         if bodies:
             self._largest = max(self._largest, *[len(body) for _, body in bodies])
         rows.bodies = self._packer.pack(Table.BODIES, bodies)
@@ -410,7 +447,7 @@ class Writer:
             self._connection.execute(_statement(verb, table, size), chunk)
             self._moves += 1
 
-    def _after_commit(self) -> JournalError | None:
+    def _fold_log_in(self) -> None:
         """Fold the log in when it has grown; callers have been acknowledged before, so nobody waits for it."""
         if self._log_bytes >= _LOG_BYTES:
             self._log_bytes = 0
@@ -420,8 +457,7 @@ class Writer:
                 pass  # the log stays what counts; it is tried again when it has grown once more
             except apsw.Error:
                 self._doubtful = True
-                return self._store([])
-        return None
+                self._batch = _Batch([])  # reopens and verifies
 
     def _reopen(self) -> None:
         close_writer(self._connection, sound=False)
@@ -429,7 +465,7 @@ class Writer:
         self._doubtful = False
         self._log_bytes = 0
 
-    # --- trouble -----------------------------------------------------------------------------------------
+    # --- trouble, in the writer's thread ----------------------------------------------------------------
 
     def _look_at_disk(self) -> None:
         """Stop launching while there is still room for the outcomes of what is in flight."""
@@ -448,6 +484,11 @@ class Writer:
         elif self._shortage is not None and free >= needed + needed // 8:
             self._shortage = None
         if self.stalled != self._told:
+            self._call(self._notice)
+
+    def _look_again(self) -> None:
+        self._look_at_disk()
+        if self._shortage is not None:
             self._call(self._notice)
 
     def _stall(self, trouble: Trouble, error: Exception) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfgrpo.config import Config, resolve_config
+from tfgrpo.config import Config, resolve_config, shaping_overrides, speed_keys
 from tfgrpo.dataset import Dataset, load_dataset
 from tfgrpo.distill import Prompts
 from tfgrpo.engine.plan import Method, practice_tasks
@@ -136,17 +136,16 @@ def unpriced(config: Config) -> list[Role]:
 
 
 def run_config(header: Header, place: object, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration a run was started with, speed limits and budget possibly changed.
+    """The configuration a run was started with; overrides may change the keys that are marked as speed.
 
     Raises:
         ConfigError: an override is of a key that shapes results.
     """
-    for key in overrides or {}:
-        if key.partition(".")[0] not in ("limits", "budget"):
-            raise ConfigError(
-                f"--set {key}: a run keeps the settings that shape its results; only limits.* and budget.* "
-                "may change on resume. Start a new run to change others."
-            )
+    if shaping := shaping_overrides(overrides or {}):
+        raise ConfigError(
+            f"--set {shaping[0]}: a run keeps the settings that shape its results; only these may change on "
+            f"resume: {', '.join(speed_keys())}. Start a new run to change others."
+        )
     body = tomllib.loads(header.config)
     return resolve_config(body, dict(overrides or {}), place=str(place), environment=False)
 

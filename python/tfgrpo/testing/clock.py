@@ -1,9 +1,9 @@
 """A clock without waiting: an asyncio loop whose time jumps to the next timer when nothing else can run.
 
-How it decides to jump: before every wait the loop polls its real selector. With no other thread alive and no
-socket registered nothing but a timer can wake it, so it jumps at once. Otherwise it first waits a short grace
-of real time for threads and sockets, and for as long as it takes while work is known to be outstanding:
-a job of `run_in_executor`, or anything inside `VirtualClock.hold()`.
+How it decides to jump: before every wait the loop polls its real selector. While work is known to be outstanding, a
+job of `run_in_executor` or anything inside `VirtualClock.hold()`, it waits for as long as that takes. With no thread
+alive but those of executors it knows, and no socket registered, nothing but a timer can wake it, so it jumps at
+once. Otherwise it first waits a short grace of real time for threads and sockets.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 #: A timer further away than this (seconds) is a bound that nobody expects to be reached: before the clock jumps
 #: to it, threads get `_LONG_GRACE` times the usual grace, or a slow disk would look like a call that hangs.
 _FAR, _LONG_GRACE = 600.0, 50
+
+#: Real seconds after which a held clock looks if it is still held: the end of a `hold` wakes nobody.
+_PATIENCE = 0.005
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -53,6 +57,7 @@ class VirtualClock:
         self._grace = grace
         self._held = 0
         self._lock = threading.Lock()
+        self._executors: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def run(self, main: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         """Run an async function to its end in a fresh loop on this clock; returns what it returns.
@@ -82,6 +87,12 @@ class VirtualClock:
         """Whether real work is known to be outstanding."""
         return self._held > 0
 
+    def _strange_threads(self) -> bool:
+        """Tell if there is a thread whose work is not known here."""
+        threads = (list(getattr(executor, "_threads", ())) for executor in self._executors)
+        known = sum(thread.is_alive() for executor in threads for thread in executor)
+        return bool(threading.active_count() > 1 + known)
+
     def _advance(self, seconds: float) -> None:
         self.now += seconds
         self.jumps += 1
@@ -97,21 +108,28 @@ class _Selector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
             return self._real.select(0)
-        # The loop's own wake-up pipe is always registered; more than that is real I/O.
-        alone = threading.active_count() == 1 and len(self._real.get_map()) <= 1
-        if timeout is None:
-            if alone and not (ready := self._real.select(0)):
-                raise RuntimeError(
-                    "VirtualClock: every task waits and nothing can wake one of them: a deadlock."
-                )
-            return ready if alone else self._real.select(None)
+        clock = self._clock
         while True:
-            grace = self._clock._grace * (_LONG_GRACE if timeout > _FAR else 1)
+            if clock.held:
+                if timeout is None:
+                    return self._real.select(None)
+                if ready := self._real.select(_PATIENCE):
+                    return ready
+                continue
+            # The loop's own wake-up pipe is always registered; more than that is real I/O.
+            alone = len(self._real.get_map()) <= 1 and not clock._strange_threads()
+            if timeout is None:
+                if alone and not (ready := self._real.select(0)):
+                    raise RuntimeError(
+                        "VirtualClock: every task waits and nothing can wake one of them: a deadlock."
+                    )
+                return ready if alone else self._real.select(None)
+            grace = clock._grace * (_LONG_GRACE if timeout > _FAR else 1)
             ready = self._real.select(0 if alone else grace)
             if ready:
                 return ready
-            if not self._clock.held:
-                self._clock._advance(timeout)
+            if not clock.held:
+                clock._advance(timeout)
                 return []
 
     def register(self, fileobj: FileDescriptorLike, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -150,5 +168,7 @@ class _Loop(asyncio.SelectorEventLoop):
         except BaseException:
             hold.__exit__(None, None, None)
             raise
+        if (known := executor or getattr(self, "_default_executor", None)) is not None:
+            self._clock._executors.add(known)
         future.add_done_callback(lambda _: hold.__exit__(None, None, None))
         return future

@@ -6,7 +6,7 @@ import resource
 from pathlib import Path
 
 import pytest
-from tests.world import make_config, models
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.events import Event, Noted, Warned

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.world import make_config
+from tests.support.world import make_config
 
 import tfgrpo
 from tfgrpo.config import Config

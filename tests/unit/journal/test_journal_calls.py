@@ -1,4 +1,4 @@
-"""Calls: what intends, completes and fails do, what is refused, and what cancelling leaves behind."""
+"""Effects in the file: what a reader finds, what is shared, and what cancelling leaves behind."""
 
 from __future__ import annotations
 
@@ -7,15 +7,30 @@ from pathlib import Path
 
 import anyio
 import pytest
+from tests.ledger import effect, intend, pay
 
-from tfgrpo.errors import JournalError, JournalMismatchError
-from tfgrpo.journal import CallState, CallStatus, CallSummary, Journal, JournalReader, request_digest
-from tfgrpo.types import Choice, Fault, FaultKind, Message, ModelReply, ModelRequest, Role, Usage
+from tfgrpo.errors import JournalError
+from tfgrpo.journal import CallSummary, Journal, JournalReader
+from tfgrpo.keys import Key
+from tfgrpo.types import (
+    Choice,
+    EffectKind,
+    EffectStatus,
+    Fault,
+    FaultKind,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Role,
+    Usage,
+)
 
 REQUEST = ModelRequest((Message("system", "s" * 3_000), Message("user", "q")), n=2, temperature=0.7)
 OTHER = ModelRequest((Message("user", "something else"),))
 REPLY = ModelReply((Choice("a"), Choice("b")), Usage(1, 100, 80, 20, 0.25), "m")
 FAULT = Fault(FaultKind.MODEL, "ServerError", "503", retryable=True)
+
+A, B = Key("practice", 1, task="t", index=0).do("model", "x", "0"), Key("ask", index=1)
 
 
 @pytest.fixture
@@ -23,182 +38,143 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.db"
 
 
-async def test_a_completed_call_is_found_after_reopening(path: Path) -> None:
-    async with Journal.create(path, {"seed": 1, "name": "tickets"}) as journal:
-        assert journal.last("k") is None
-        await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
-        assert journal.last("k") == CallState(0, CallStatus.OPEN, request_digest(REQUEST))
-        await journal.complete("k", 0, REPLY)
-    async with Journal.open(path) as journal:
-        assert journal.header == {"seed": 1, "name": "tickets"}
-        state = CallState(0, CallStatus.COMPLETED, request_digest(REQUEST), REPLY)
-        assert journal.last("k", REQUEST) == state
-
-
-async def test_a_failed_attempt_is_followed_by_the_next(path: Path) -> None:
-    async with Journal.create(path, {}) as journal:
-        await journal.intend("k", 0, Role.DISTILLER, REQUEST)
-        await journal.fail("k", 0, FAULT, maybe_paid=True)
-        state = CallState(0, CallStatus.FAILED, request_digest(REQUEST), fault=FAULT)
-        assert journal.last("k") == state
-        await journal.intend("k", 1, Role.DISTILLER, REQUEST)
-        await journal.complete("k", 1, REPLY)
-    async with Journal.open(path) as journal:
-        last = journal.last("k")
-        assert last is not None
-        assert (last.attempt, last.reply) == (1, REPLY)
-        assert journal.reader.reply("k", 0) is None
-
-
-async def test_another_request_under_the_same_key_is_a_mismatch(path: Path) -> None:
-    async with Journal.create(path, {}) as journal:
-        await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
-        await journal.fail("k", 0, FAULT, maybe_paid=False)
-        with pytest.raises(JournalMismatchError, match="'k'"):
-            await journal.intend("k", 1, Role.ROLLOUT, OTHER)
-        with pytest.raises(JournalMismatchError, match="same run"):
-            journal.last("k", OTHER)
-        assert journal.last("k", REQUEST) is not None
-
-
-async def test_a_completed_call_is_never_intended_again(path: Path) -> None:
-    async with Journal.create(path, {}) as journal:
-        await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
-        await journal.complete("k", 0, REPLY)
-        with pytest.raises(JournalError, match="has its outcome"):
-            await journal.intend("k", 1, Role.ROLLOUT, REQUEST)
-        with pytest.raises(JournalError, match="is not open"):
-            await journal.complete("k", 0, REPLY)
-        with pytest.raises(JournalError, match="is not open"):
-            await journal.fail("never", 0, FAULT, maybe_paid=False)
-        assert journal.reader.usage_by_role() == {Role.ROLLOUT: REPLY.usage}
-
-
 async def test_two_outcomes_at_once_are_refused(path: Path) -> None:
     refused: list[str] = []
 
-    async def complete() -> None:
-        try:
-            await journal.complete("k", 0, REPLY)
-        except JournalError as error:
-            refused.append(error.message)
+    async with await Journal.create(path, {}) as journal:
+        ticket = await intend(journal, A, REQUEST)
 
-    async with Journal.create(path, {}) as journal:
-        await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
+        async def complete() -> None:
+            try:
+                await journal.complete(ticket, REPLY, REPLY.usage)
+            except JournalError as error:
+                refused.append(error.message)
+
         async with anyio.create_task_group() as group:
             group.start_soon(complete)
             group.start_soon(complete)
-        assert len(refused) == 1
-        assert journal.reader.reply("k", 0) == REPLY
+    assert len(refused) == 1
+    with JournalReader(path) as reader:
+        assert reader.result(A, 0, ModelReply) == REPLY
 
 
-@pytest.mark.parametrize(
-    "usage", [Usage(output_tokens=-1), Usage(input_tokens=10**30), Usage(usd=float("nan"))]
-)
-async def test_an_impossible_usage_is_refused_and_breaks_nothing(path: Path, usage: Usage) -> None:
-    async with Journal.create(path, {}) as journal:
-        await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
-        with pytest.raises(JournalError, match="cannot have cost"):
-            await journal.complete("k", 0, ModelReply((), usage))
-        await journal.complete("k", 0, REPLY)
+async def test_the_ticket_of_another_effect_ends_nothing(path: Path) -> None:
+    async with await Journal.create(path, {}) as journal:
+        first, second = await journal.intend([effect(A, REQUEST), effect(B, REQUEST)])
+        with pytest.raises(JournalError, match="is not open"):
+            await journal.complete(type(first)(A, 0, second.row), REPLY, REPLY.usage)
+        await journal.complete(first, REPLY, REPLY.usage)
+        await journal.complete(second, REPLY, REPLY.usage)
 
 
-async def test_text_without_an_encoding_is_refused_and_breaks_nothing(path: Path) -> None:
-    async with Journal.create(path, {}) as journal:
-        with pytest.raises(JournalError, match="cannot be journaled"):
-            await journal.intend("\ud800", 0, Role.ROLLOUT, REQUEST)
-        await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
-        with pytest.raises(JournalError, match="cannot be journaled"):
-            await journal.complete("k", 0, ModelReply((Choice("\ud800"),), Usage()))
-        await journal.complete("k", 0, REPLY)
-
-
-async def test_cancelling_the_wait_does_not_undo_the_write(path: Path) -> None:
-    async with Journal.create(path, {}) as journal:
-        await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await journal.complete("k", 0, REPLY)
-        assert scope.cancelled_caught
-        await journal.intend("later", 0, Role.ROLLOUT, OTHER)
-        last = journal.last("k")
-        assert last is not None
-        assert last.reply == REPLY
-
-
-async def test_an_intent_that_is_cancelled_before_it_starts_writes_nothing(path: Path) -> None:
-    async with Journal.create(path, {}) as journal:
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await journal.intend("k", 0, Role.ROLLOUT, REQUEST)
-        assert scope.cancelled_caught
-        assert journal.last("k") is None
+async def test_what_has_ended_is_not_known_before_it_is_durable(path: Path) -> None:
+    async with await Journal.create(path, {}) as journal:
+        ticket = await intend(journal, A, REQUEST)
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.complete, ticket, REPLY, REPLY.usage)
+            await anyio.lowlevel.checkpoint()
+            known = await journal.find(A, ModelReply)
+            assert known is not None
+            assert known.status is EffectStatus.OPEN
+            with pytest.raises(JournalError, match="has its outcome|is not open"):
+                await journal.complete(ticket, REPLY, REPLY.usage)
 
 
 async def test_a_cancelled_block_closes_the_journal(path: Path) -> None:
     with anyio.CancelScope() as scope:
-        async with Journal.create(path, {}):
+        async with await Journal.create(path, {}):
             scope.cancel()
             await anyio.sleep_forever()
-    async with Journal.open(path) as journal:
+    async with await Journal.open(path) as journal:
         assert journal.header == {}
 
 
 async def test_the_reader_sums_up_a_live_journal(path: Path) -> None:
     clock = itertools.count(1_000.0)
-    async with Journal.create(path, {"seed": 3}, clock=lambda: next(clock)) as journal:
-        await journal.intend("a", 0, Role.ROLLOUT, REQUEST)
-        await journal.complete("a", 0, REPLY)
-        await journal.intend("b", 0, Role.JUDGE, OTHER)
-        await journal.fail("b", 0, FAULT, maybe_paid=True, usage=Usage(1, 7))
-        await journal.intend("b", 1, Role.JUDGE, OTHER)
+    async with await Journal.create(path, {"seed": 3}, clock=lambda: next(clock)) as journal:
+        await pay(journal, A, REQUEST, REPLY)
+        ticket = await intend(journal, B, OTHER, Role.JUDGE)
+        await journal.fail(ticket, FAULT, maybe_paid=True, usage=Usage(1, 7))
+        ticket = await intend(journal, B, OTHER, Role.JUDGE)
         with JournalReader(path) as reader:
-            done, failed, opened = CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.OPEN
+            done, failed, opened = EffectStatus.COMPLETED, EffectStatus.FAILED, EffectStatus.OPEN
+            model = EffectKind.MODEL
             assert list(reader.calls()) == [
-                CallSummary("a", 0, Role.ROLLOUT, done, REPLY.usage, None, 1_000, 1_001, False),
-                CallSummary("b", 0, Role.JUDGE, failed, Usage(1, 7), FAULT, 1_002, 1_003, True),
-                CallSummary("b", 1, Role.JUDGE, opened, Usage(), None, 1_004, None, True),
+                CallSummary(A, 0, model, Role.ROLLOUT, done, REPLY.usage, None, 1_000, 1_001, False),
+                CallSummary(B, 0, model, Role.JUDGE, failed, Usage(1, 7), FAULT, 1_002, 1_003, True),
+                CallSummary(B, 1, model, Role.JUDGE, opened, Usage(), None, 1_004, None, True),
             ]
             assert reader.usage_by_role() == {Role.ROLLOUT: REPLY.usage, Role.JUDGE: Usage(1, 7)}
             assert reader.faults_by_kind() == {"ServerError": 1}
             assert reader.open_intents() == 1
-            assert reader.request("b", 1) == OTHER
-            assert (reader.reply("a", 0), reader.reply("b", 1)) == (REPLY, None)
+            assert reader.request(B, 1, ModelRequest) == OTHER
+            assert (reader.result(A, 0, ModelReply), reader.result(B, 0, ModelReply)) == (REPLY, None)
+            assert reader.result(B, 1, ModelReply) is None
             with pytest.raises(JournalError, match="no attempt 2"):
-                reader.request("b", 2)
-            await journal.complete("b", 1, REPLY)
+                reader.request(B, 2, ModelRequest)
+            await journal.complete(ticket, REPLY, REPLY.usage)
             assert reader.open_intents() == 0
+            assert reader.result(B, 1, ModelReply) == REPLY
+            assert reader.usage_by_role()[Role.JUDGE] == REPLY.usage + Usage(1, 7)
 
 
 async def test_calls_are_paged_without_loss(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfgrpo.journal.reader._PAGE", 3)
-    async with Journal.create(path, {}) as journal:
-        for size in range(7):
-            assert [summary.key for summary in journal.reader.calls()] == [str(n) for n in range(size)]
-            await journal.intend(str(size), 0, Role.ROLLOUT, OTHER)
+    monkeypatch.setattr("tfgrpo.journal.rowreader._PAGE", 3)
+    async with await Journal.create(path, {}) as journal:
+        with JournalReader(path) as reader:
+            for size in range(7):
+                assert [call.key for call in reader.calls()] == [Key("k", index=n) for n in range(size)]
+                await intend(journal, Key("k", index=size), OTHER)
 
 
 def test_what_requests_share_is_stored_once(path: Path) -> None:
     shared = Message("system", "".join(chr(0x4E00 + 7 * n % 20_000) for n in range(7_000)))
 
     async def write() -> None:
-        async with Journal.create(path, {}) as journal, anyio.create_task_group() as group:
+        async with await Journal.create(path, {}) as journal, anyio.create_task_group() as group:
             for n in range(300):
                 request = ModelRequest((shared, Message("user", f"question {n}")))
-                group.start_soon(journal.intend, f"k{n}", 0, Role.ROLLOUT, request)
+                group.start_soon(intend, journal, Key("k", index=n), request)
 
     anyio.run(write)
     with JournalReader(path) as reader:
-        assert reader.request("k7", 0).messages[0] == shared
+        assert reader.request(Key("k", index=7), 0, ModelRequest).messages[0] == shared
     assert path.stat().st_size < 300 * 1_000
 
 
-async def test_what_an_earlier_engine_left_open_is_known(path: Path) -> None:
-    async with Journal.create(path, {}) as journal:
-        await journal.intend("a", 0, Role.ROLLOUT, REQUEST)
-        await journal.intend("a", 1, Role.ROLLOUT, REQUEST)
-        await journal.intend("b", 0, Role.JUDGE, OTHER)
-        await journal.complete("a", 1, REPLY)
-        assert list(journal.left_open()) == []
-    async with Journal.open(path) as journal:
-        assert list(journal.left_open()) == [(Role.ROLLOUT, REQUEST), (Role.JUDGE, OTHER)]
+async def test_how_long_calls_took_is_told_to_the_next_engine(path: Path) -> None:
+    clock = iter([10.0, 12.0, 20.0, 21.0, 30.0, 90.0])
+    async with await Journal.create(path, {}, clock=lambda: next(clock)) as journal:
+        await pay(journal, A, REQUEST, REPLY)
+        await pay(journal, B, REQUEST, REPLY)
+        [ticket] = await journal.intend([effect(Key("tool"), OTHER, kind=EffectKind.TOOL)])
+        await journal.complete(ticket, REPLY, Usage())
+        assert journal.seconds_a_call() == {}
+    async with await Journal.open(path) as journal:
+        assert journal.seconds_a_call() == {Role.ROLLOUT: 1.5}
+
+
+async def test_a_text_that_shares_a_hash_is_not_taken_for_another(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index knows hashes only: here all texts have the same."""
+    monkeypatch.setattr("tfgrpo.journal.index.hash", lambda text: 7, raising=False)
+    async with await Journal.create(path, {}) as journal:
+        for turn in range(2):
+            for index in range(5):
+                key = Key("ask", turn, index=index)
+                assert await journal.find(key, ModelReply) is None
+                await pay(journal, key, REQUEST, REPLY)
+                await journal.record("r", Key("r", turn, index=index), Usage(index))
+                await pay(journal, Key("s", turn, index=index).do("x"), REQUEST, REPLY)
+        for index in range(5):
+            with pytest.raises(JournalError, match="has its outcome"):
+                await intend(journal, Key("ask", 0, index=index), REQUEST)
+            assert await journal.get("r", Key("r", 1, index=index), Usage) == Usage(index)
+            assert await journal.get("r", Key("r", 2, index=index), Usage) is None
+            await journal.record("r", Key("r", 1, index=index), Usage(index))
+        assert [value.calls async for _, value in journal.records("r", Usage, "r/step=0001")] == list(range(5))
+        assert await journal.find(Key("ask", 3), ModelReply) is None
+        with JournalReader(path) as reader:
+            assert reader.get("r", Key("r", 1, index=3), Usage) == Usage(3)
+            assert reader.result(Key("ask", 1, index=3), 0, ModelReply) == REPLY

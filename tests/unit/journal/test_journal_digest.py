@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tfgrpo.errors import JournalError
-from tfgrpo.journal import request_digest
+from tfgrpo.journal import digest_of
 from tfgrpo.types import Message, ModelRequest, ToolCall
 
 PLAIN = ModelRequest((Message("system", "Route the ticket."), Message("user", "Größe 3 — ✓?")))
@@ -25,21 +25,21 @@ FULL = ModelRequest(
 
 def test_golden_digests() -> None:
     """A change of these values makes every journal of an earlier version impossible to resume."""
-    assert request_digest(PLAIN) == "40e5de6277c43207f367c622192701decd810e731673f68c1effafd64e7c4397"
-    assert request_digest(FULL) == "353051858940bda459e169be87e58f765f24cb9ffae759d10e2922cc9d4c5926"
+    assert digest_of(PLAIN).hex() == "40e5de6277c43207f367c622192701decd810e731673f68c1effafd64e7c4397"
+    assert digest_of(FULL).hex() == "353051858940bda459e169be87e58f765f24cb9ffae759d10e2922cc9d4c5926"
 
 
 def test_the_order_of_keys_does_not_matter() -> None:
     one = ModelRequest((), response_schema={"a": 1, "b": {"c": 2, "d": 3}})
     other = ModelRequest((), response_schema={"b": {"d": 3, "c": 2}, "a": 1})
-    assert request_digest(one) == request_digest(other)
+    assert digest_of(one) == digest_of(other)
 
 
 def test_a_default_that_is_written_out_does_not_matter() -> None:
-    assert request_digest(ModelRequest(PLAIN.messages, n=1, tools=())) == request_digest(PLAIN)
+    assert digest_of(ModelRequest(PLAIN.messages, n=1, tools=())) == digest_of(PLAIN)
 
 
 @pytest.mark.parametrize("content", ["\ud800", "a\udfffb"])
 def test_a_lone_surrogate_is_refused(content: str) -> None:
     with pytest.raises(JournalError, match="cannot be journaled"):
-        request_digest(ModelRequest((Message("user", content),)))
+        digest_of(ModelRequest((Message("user", content),)))

@@ -5,24 +5,40 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.ledger import intend, pay
 
 from tfgrpo.errors import JournalError
-from tfgrpo.journal import CallStatus, Journal, JournalReader, Salvage, salvage
-from tfgrpo.types import Choice, Fault, FaultKind, Message, ModelReply, ModelRequest, Role, Trajectory, Usage
+from tfgrpo.journal import Journal, JournalReader, Salvage, salvage
+from tfgrpo.keys import Key
+from tfgrpo.types import (
+    Choice,
+    EffectStatus,
+    Fault,
+    FaultKind,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Role,
+    Trajectory,
+    Usage,
+)
 
 LARGE = Message("user", "".join(chr(0x4E00 + 7 * n % 20_000) for n in range(7_000)))
 REQUEST = ModelRequest((Message("system", "s" * 500), LARGE))
 REPLY = ModelReply((Choice("a" * 20_000),), Usage(1, 100, 80, 20, 0.25), "m")
 
 
+A, B, R = Key("a"), Key("practice", 1, task="b", index=0).do("model"), Key("r")
+
+
 async def build(path: Path) -> None:
-    async with Journal.create(path, {"seed": 4}) as journal:
-        await journal.intend("a", 0, Role.ROLLOUT, REQUEST)
-        await journal.fail("a", 0, Fault(FaultKind.MODEL, "ServerError", "503"), maybe_paid=False)
-        await journal.intend("a", 1, Role.ROLLOUT, REQUEST)
-        await journal.intend("b", 0, Role.JUDGE, REQUEST)
-        await journal.complete("a", 1, REPLY)
-        await journal.record("t", "r", Trajectory((LARGE,)))
+    async with await Journal.create(path, {"seed": 4}) as journal:
+        ticket = await intend(journal, A, REQUEST)
+        await journal.fail(ticket, Fault(FaultKind.MODEL, "ServerError", "503"), maybe_paid=False)
+        ticket = await intend(journal, A, REQUEST)
+        await intend(journal, B, REQUEST, Role.JUDGE)
+        await journal.complete(ticket, REPLY, REPLY.usage)
+        await journal.record("t", R, Trajectory((LARGE,)))
 
 
 async def test_a_sound_journal_comes_back_whole(tmp_path: Path) -> None:
@@ -32,33 +48,32 @@ async def test_a_sound_journal_comes_back_whole(tmp_path: Path) -> None:
     with JournalReader(path) as one, JournalReader(target) as other:
         assert one.header == other.header == {"seed": 4}
         assert list(one.calls()) == list(other.calls())
-        assert other.request("a", 1) == REQUEST
-        assert other.reply("a", 1) == REPLY
-        assert other.get("t", "r", Trajectory) == Trajectory((LARGE,))
+        assert other.request(A, 1, ModelRequest) == REQUEST
+        assert other.result(A, 1, ModelReply) == REPLY
+        assert other.get("t", R, Trajectory) == Trajectory((LARGE,))
 
 
 async def test_a_lost_reply_opens_its_call_again(tmp_path: Path) -> None:
     path, target = tmp_path / "journal.db", tmp_path / "new.db"
     await build(path)
     with JournalReader(path) as reader:
-        stored = reader._query("SELECT body FROM bodies WHERE id = 6")[0][0]
+        stored = reader._rows._query("SELECT body FROM bodies WHERE id = 6")[0][0]
     content = bytearray(path.read_bytes())
     content[content.index(stored) + 30] ^= 1
     path.write_bytes(content)
     assert salvage(path, target) == Salvage(calls=3, open_calls=2, records=1, lost=1)
-    async with Journal.open(target) as journal:
-        last = journal.last("a", REQUEST)
-        assert last is not None
-        assert last.state is CallStatus.OPEN
-        await journal.intend("a", 2, Role.ROLLOUT, REQUEST)
-        await journal.complete("a", 2, REPLY)
+    async with await Journal.open(target) as journal:
+        known = await journal.find(A, ModelReply)
+        assert known is not None
+        assert known.status is EffectStatus.OPEN
+        await pay(journal, A, REQUEST, REPLY)
 
 
 async def test_a_lost_message_takes_along_what_refers_to_it(tmp_path: Path) -> None:
     path, target = tmp_path / "journal.db", tmp_path / "new.db"
     await build(path)
     with JournalReader(path) as reader:
-        stored = reader._query("SELECT body FROM blobs WHERE id = 2")[0][0]
+        stored = reader._rows._query("SELECT body FROM blobs WHERE id = 2")[0][0]
     content = bytearray(path.read_bytes())
     content[content.index(stored[:200]) + 100] ^= 1
     path.write_bytes(content)

@@ -11,11 +11,14 @@ from typing import Any
 import anyio
 import pytest
 from tests.fault.journal_vfs import RecordingVFS
+from tests.ledger import intend
 
 from tfgrpo.journal import Journal, JournalReader
 from tfgrpo.journal.codec import Recent
 from tfgrpo.journal.disk import Disk
-from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Role, Trajectory, Usage
+from tfgrpo.keys import Key
+from tfgrpo.protocols import Ticket
+from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Trajectory, Usage
 
 
 def test_a_bounded_map_forgets_what_is_not_asked_for() -> None:
@@ -32,14 +35,14 @@ def test_a_bounded_map_forgets_what_is_not_asked_for() -> None:
 
 
 async def test_a_forgotten_message_is_stored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfgrpo.journal.contents._REMEMBERED", 2)
+    monkeypatch.setattr("tfgrpo.journal.blobs._REMEMBERED", 2)
     path = tmp_path / "journal.db"
-    values = {f"r{n:02}": Trajectory((Message("user", f"{n % 5} " * 300),)) for n in range(20)}
-    async with Journal.create(path, {}) as journal:
+    values = {Key("r", index=n): Trajectory((Message("user", f"{n % 5} " * 300),)) for n in range(20)}
+    async with await Journal.create(path, {}) as journal:
         for key, value in values.items():
             await journal.record("t", key, value)
-        assert journal.reader.last_blob() > 5
     with JournalReader(path) as reader:
+        assert reader._rows.last_blob() > 5
         assert reader.records("t", Trajectory) == values
 
 
@@ -55,19 +58,19 @@ async def test_the_loop_steps_aside_for_a_thread_that_does_not_move(
         sleep(seconds)
 
     monkeypatch.setattr("tfgrpo.journal.writer.time.sleep", nap)
-    async with Journal.create(tmp_path / "journal.db", {}, _disk=Disk(files=vfs.files)) as journal:
+    async with await Journal.create(tmp_path / "journal.db", {}, _disk=Disk(files=vfs.files)) as journal:
         vfs.before = lambda kind, name: sleep(0.1) if kind == "sync" else None
         with anyio.fail_after(10):
-            await journal.record("usage", "slow", Usage(1))
+            await journal.record("usage", Key("slow"), Usage(1))
         assert naps  # it did not move for more than two looks
         assert sum(naps) < 0.01
 
 
 async def test_a_sound_journal_is_ready_at_once(tmp_path: Path) -> None:
     told: list[str | None] = []
-    async with Journal.create(tmp_path / "journal.db", {}, on_trouble=told.append) as journal:
+    async with await Journal.create(tmp_path / "journal.db", {}, on_trouble=told.append) as journal:
         await journal.ready()
-        await journal.record("usage", "u", Usage(1))
+        await journal.record("usage", Key("u"), Usage(1))
         await journal.ready()
     assert told == []
 
@@ -84,7 +87,7 @@ async def test_a_commit_waits_for_company_by_what_calls_take(
     sleep = time.sleep
 
     def nap(length: float) -> None:
-        if threading.current_thread().name == "tfgrpo-journal":
+        if threading.current_thread().name.startswith("tfgrpo-journal"):
             naps.append(length)
         sleep(length)
 
@@ -92,19 +95,24 @@ async def test_a_commit_waits_for_company_by_what_calls_take(
     monkeypatch.setattr("tfgrpo.journal.journal._NEWEST", 1.0)
     request = ModelRequest((Message("user", "?"),))
     reply = ModelReply((Choice("!"),), Usage(1), "m")
-    async with Journal.create(tmp_path / "journal.db", {}, clock=lambda: now[0]) as journal:
+    async with await Journal.create(tmp_path / "journal.db", {}, clock=lambda: now[0]) as journal:
 
-        async def together(act: Callable[[int], Coroutine[Any, Any, None]], count: int) -> None:
+        async def together(act: Callable[[int], Coroutine[Any, Any, object]], count: int) -> None:
             async with anyio.create_task_group() as group:
                 for number in range(count):
                     group.start_soon(act, number)
 
-        await journal.intend("alone", 0, Role.ROLLOUT, request)
+        tickets: dict[int, Ticket] = {}
+
+        async def begin(number: int) -> None:
+            tickets[number] = await intend(journal, Key("k", index=number), request)
+
+        await begin(1_000)
         assert naps == []
-        await together(lambda n: journal.intend(f"{n}", 0, Role.ROLLOUT, request), 99)
+        await together(begin, 99)
         now[0] += seconds
-        await journal.complete("0", 0, reply)
+        await journal.complete(tickets[0], reply, reply.usage)
         naps.clear()
-        await together(lambda n: journal.complete(f"{n + 1}", 0, reply), 50)
+        await together(lambda n: journal.complete(tickets[n + 1], reply, reply.usage), 50)
         assert naps == pytest.approx([linger] * len(naps))
         assert naps

@@ -26,9 +26,9 @@ class SteadyClock(VirtualClock):
                 patch.setattr(Journal, name, self._steadied(getattr(Journal, name)))
             return super().run(main, *args)
 
-    def _steadied(self, write: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        async def held(*args: Any, **named: Any) -> None:
+    def _steadied(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def held(*args: Any, **named: Any) -> Any:
             with self.hold():
-                await write(*args, **named)
+                return await write(*args, **named)
 
         return held

@@ -10,11 +10,11 @@ from tfgrpo.types import Message
 #: A message with fewer bytes is stored inline: a row of its own costs more than the repetition.
 _WORTH_A_ROW = 250
 
-#: How many stored messages are remembered, twice this at most: some 30 MB when it is full.
-_REMEMBERED = 50_000
+#: How many stored messages are remembered, twice this at most.
+_REMEMBERED = 4_000
 
 
-class Contents:
+class BlobStore:
     """Gives messages their rows in `blobs`.
 
     What was not seen for a long time, or was stored by an earlier engine, is stored again: that costs space
@@ -29,17 +29,20 @@ class Contents:
         self._rows: Recent[str, Message] = Recent(_REMEMBERED)
         self._new: list[tuple[int, bytes]] = []
 
-    def store(self, value: msgspec.Struct) -> tuple[bytes, list[tuple[int, bytes]] | None]:
-        """A value as it is stored, and the rows of `blobs` that have to be written with it.
+    def store(self, value: msgspec.Struct) -> bytes:
+        """A value as it is stored. The rows of `blobs` that have to be written with it are collected for `take`.
 
-        The caller has made the value's digest before, which found out whether it has an encoding: a row that
-        was given to a message has to be written.
+        Raises:
+            JournalError: the value has no JSON encoding. Rows collected so far stay: later values may refer to them.
         """
-        body = fold(value, self._stand_in)
+        return fold(value, self._stand_in)
+
+    def take(self) -> list[tuple[int, bytes]] | None:
+        """The rows collected since the last time: they have to be written, whatever else is."""
         if not self._new:
-            return body, None
+            return None
         new, self._new = self._new, []
-        return body, new
+        return new
 
     def _stand_in(self, message: Message) -> Message:
         # The quick half of the question: text is at least as long in bytes as in characters.
