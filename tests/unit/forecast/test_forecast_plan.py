@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.world import make_config
+from tests.support.world import make_config
 
 from tfgrpo.engine.plan import Given, Method, Work, plan, probes, run_work, step_work, trial
 from tfgrpo.run.inputs import Inputs
