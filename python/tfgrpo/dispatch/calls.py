@@ -350,9 +350,9 @@ class Dispatcher:
                     raise  # not ours, and no model of ours raises it
                 raise self.halt(InterruptedRunError("The call was cut off.")) from None
             except Exception as raised:  # a model of a stranger may raise anything
-                error = _foreign(raised)
-                await self._failed(tickets, error, spent, span)
-                raise error from raised
+                foreign = _foreign(raised)
+                await self._failed(tickets, foreign, spent, span)
+                raise foreign from raised
             finally:
                 halted.landed()
                 self.budget.settle(most, spent)
