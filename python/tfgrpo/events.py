@@ -98,7 +98,7 @@ class RolloutFinished(Span, frozen=True, kw_only=True):
 
 
 class EffectStarted(Span, frozen=True, kw_only=True):
-    """One attempt at an effect queues for its slot."""
+    """One attempt at an effect has its slot, and its intent is durable: it is about to be sent."""
 
     kind: EffectKind
     role: Role

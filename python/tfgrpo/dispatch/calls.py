@@ -7,6 +7,7 @@ that the store holds as completed is answered from there and costs nothing.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections import Counter
@@ -103,6 +104,15 @@ def request_digest(request: msgspec.Struct) -> bytes:
     Raises:
         UsageError: it has no JSON encoding.
     """
+    try:
+        return _digest(request)
+    except TypeError:  # a request with a schema cannot be looked up
+        return _digest.__wrapped__(request)
+
+
+# The requests of a group are equal, and come one after the other.
+@functools.lru_cache(maxsize=256)
+def _digest(request: msgspec.Struct) -> bytes:
     try:
         return digest_of(request)
     except JournalError as error:
@@ -412,7 +422,7 @@ class Dispatcher:
             output_tokens=expected.output_tokens,
         )
         lease.on_sent, lease.on_first_token = watcher.launched, watcher.first_token
-        span = Attempt(self.hooks, effects, lease, anyio.current_time())
+        span = Attempt(self.hooks, effects[0], lease) if self._told() else None
         provider.entered()
         try:
             if not lease.enter():
@@ -424,7 +434,8 @@ class Dispatcher:
             self._in_flight += 1
             try:
                 tickets = await store.intend(effects)
-                span.started(tickets[0].attempt)
+                if span is not None:
+                    span.started(tickets[0].attempt)
                 if self._halted is not None:
                     await self._unsent(tickets)
                 spent = expected  # from here on it may be paid, whatever happens
@@ -435,14 +446,16 @@ class Dispatcher:
                     spent = expected if error.maybe_paid else _NOTHING
                     fault = fault_of(error, FaultKind.MODEL)
                     await self._fail(tickets, fault, maybe_paid=error.maybe_paid, usage=spent)
-                    span.failed(fault, spent, self.budget.spent)
+                    if span is not None:
+                        span.ended(spent, self.budget.spent, fault)
                     raise
                 except anyio.get_cancelled_exc_class():
                     if (given_up := watcher.abandoned()) is not None:
                         fault = fault_of(given_up, FaultKind.MODEL)
                         with anyio.CancelScope(shield=True):
                             await self._fail(tickets, fault, maybe_paid=True, usage=spent)
-                        span.failed(fault, spent, self.budget.spent)
+                        if span is not None:
+                            span.ended(spent, self.budget.spent, fault)
                     raise
                 # The provider's place must not wait for our disk.
                 lease.done((reply.usage.input_tokens, reply.usage.output_tokens))
@@ -460,8 +473,12 @@ class Dispatcher:
             lease.leave()
             provider.left()
         provider.answered(role, request, reply)
-        span.finished(reply.usage, self.budget.spent)
+        if span is not None:
+            span.ended(reply.usage, self.budget.spent)
         return replies
+
+    def _told(self) -> bool:
+        return self.hooks.wants(EffectFinished) or self.hooks.wants(EffectStarted)
 
     # --- what one attempt does to the store --------------------------------------------------------------
 
@@ -587,59 +604,47 @@ class Dispatcher:
 
 
 class Attempt:
-    """The span of one attempt: emits its start and its end, where a hook wants them."""
+    """The span of one attempt, from queueing for its slot: emits its start and its end."""
 
-    __slots__ = ("_asked", "_attempt", "_effect", "_first", "_hooks", "_lease", "_sent")
+    __slots__ = ("_attempt", "_effect", "_first", "_hooks", "_queued", "_sent")
 
-    def __init__(self, hooks: Hooks, effects: Sequence[Effect], lease: Lease, asked: float) -> None:
+    def __init__(self, hooks: Hooks, effect: Effect, lease: Lease) -> None:
         self._hooks = hooks
-        self._effect = effects[0]
-        self._lease = lease
-        self._asked = self._sent = asked
+        self._effect = effect
+        self._queued = self._sent = anyio.current_time()
         self._first: float | None = None
         self._attempt = 0
-        if hooks.wants(EffectFinished):
-            sent, token = lease.on_sent, lease.on_first_token
+        sent, token = lease.on_sent, lease.on_first_token
 
-            def on_sent() -> None:
-                self._sent = anyio.current_time()
-                if sent is not None:
-                    sent()
+        def on_sent() -> None:
+            self._sent = anyio.current_time()
+            if sent is not None:
+                sent()
 
-            def on_first_token() -> None:
-                if self._first is None:
-                    self._first = anyio.current_time()
-                if token is not None:
-                    token()
+        def on_first_token() -> None:
+            if self._first is None:
+                self._first = anyio.current_time()
+            if token is not None:
+                token()
 
-            lease.on_sent, lease.on_first_token = on_sent, on_first_token
+        lease.on_sent, lease.on_first_token = on_sent, on_first_token
 
     def started(self, attempt: int) -> None:
-        """The intent is durable."""
+        """The intent is durable: the request is about to be sent."""
         self._attempt = attempt
-        if self._hooks.wants(EffectStarted):
-            effect = self._effect
-            self._hooks.emit(
-                EffectStarted(
-                    key=effect.key.text,
-                    parent=effect.key.owner.text,
-                    kind=effect.kind,
-                    role=effect.role,
-                    attempt=attempt,
-                )
+        effect = self._effect
+        self._hooks.emit(
+            EffectStarted(
+                key=effect.key.text,
+                parent=effect.key.owner.text,
+                kind=effect.kind,
+                role=effect.role,
+                attempt=attempt,
             )
+        )
 
-    def failed(self, fault: Fault, usage: Usage, total: Usage) -> None:
-        """It ended badly."""
-        self._end(usage, total, fault)
-
-    def finished(self, usage: Usage, total: Usage) -> None:
-        """It ended well, and is durable."""
-        self._end(usage, total, None)
-
-    def _end(self, usage: Usage, total: Usage, fault: Fault | None) -> None:
-        if not self._hooks.wants(EffectFinished):
-            return
+    def ended(self, usage: Usage, total: Usage, fault: Fault | None = None) -> None:
+        """The outcome is durable."""
         effect = self._effect
         self._hooks.emit(
             EffectFinished(
@@ -648,9 +653,9 @@ class Attempt:
                 kind=effect.kind,
                 role=effect.role,
                 attempt=self._attempt,
-                queued=self._sent - self._asked,
+                queued=self._sent - self._queued,
                 first_token=None if self._first is None else self._first - self._sent,
-                seconds=anyio.current_time() - self._asked,
+                seconds=anyio.current_time() - self._queued,
                 usage=usage,
                 total=total,
                 fault=fault,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tfgrpo.dispatch import PrefixGroup, Priority
 from tfgrpo.engine.context import Context
 from tfgrpo.engine.group import run_rollouts
+from tfgrpo.engine.plan import evaluation
 from tfgrpo.engine.records import EvaluationRecord
 from tfgrpo.errors import UnmeasuredError
 from tfgrpo.events import PhaseFinished, PhaseStarted
@@ -79,10 +80,9 @@ async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[
     for arm in arms:
         assembler = await context.assembler(arm.library, tasks)
         prompts[arm.name] = assembler, context.step_prefix(assembler, tasks)
+        rollouts = evaluation(context.method, arm.name, tasks).attempts
         context.hooks.emit(
-            PhaseStarted(
-                key=Key(arm.name).text, phase=arm.name, tasks=len(tasks), rollouts=len(tasks) * samples
-            )
+            PhaseStarted(key=Key(arm.name).text, phase=arm.name, tasks=len(tasks), rollouts=rollouts)
         )
 
     async def one(work: tuple[Task, Arm]) -> int:

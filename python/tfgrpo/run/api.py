@@ -25,7 +25,7 @@ from tfgrpo.library import ExperienceLibrary
 from tfgrpo.protocols import Agent, AttemptLimits, Model, Store, Tool, Verifier
 from tfgrpo.run.build import build_agent, build_asker, build_cache, build_gate, build_verifier
 from tfgrpo.run.finish import Run, finish
-from tfgrpo.run.forecasting import start_notes
+from tfgrpo.run.forecasting import first_attempts, start_notes
 from tfgrpo.run.inputs import Inputs, limits_of, run_config, unpriced
 from tfgrpo.run.providers import Fetching, no_fetching, open_models, price_of
 from tfgrpo.run.session import close_verifier, open_dispatcher, window_of
@@ -284,7 +284,7 @@ async def _open(
 ) -> Context:
     """Open what a run works with; `stack` closes it."""
     config = inputs.config
-    hooks = Hooks(guests.hooks)
+    hooks = Hooks((*guests.hooks, *first_attempts(inputs, guests.agent, guests.hooks)))
     limits = limits_of(config)
     endpoints = {role: config.model.role(role) for role in Role}
     models = guests.models
@@ -312,7 +312,7 @@ async def _open(
             stop=guests.stop,
         )
     )
-    for told in start_notes(inputs, store.seconds_a_call(), models):
+    for told in start_notes(inputs, store.seconds_a_call(), models, guests.agent):
         hooks.emit(told)
     return Context(
         method=inputs.method,
