@@ -89,9 +89,10 @@ class VirtualClock:
 
     def _strange_threads(self) -> bool:
         """Tell if there is a thread whose work is not known here."""
+        alive = threading.active_count()  # before the others: a thread that ends meanwhile must not hide a strange one
         threads = (list(getattr(executor, "_threads", ())) for executor in self._executors)
         known = sum(thread.is_alive() for executor in threads for thread in executor)
-        return bool(threading.active_count() > 1 + known)
+        return bool(alive > 1 + known)
 
     def _advance(self, seconds: float) -> None:
         self.now += seconds
