@@ -152,11 +152,12 @@ def killed(count: int, provider: Provider) -> dict[str, float]:
 def table(
     rows: dict[tuple[str, int], dict[str, float]], resumed: dict[str, float], sizes: tuple[int, ...]
 ) -> str:
+    machine = f"{os.cpu_count()} cores, {platform.platform()}, CPython {platform.python_version()}"
     lines = [
         "# Memory beside the amount of work",
         "",
-        f"`make bench-memory`, {os.cpu_count()} cores, {platform.platform()}, CPython {platform.python_version()}. Answers "
-        "after 0.1 s, 256 in flight, store on disk. Every count is checked against the server's.",
+        f"`make bench-memory`, {machine}.",
+        "Answers after 0.1 s, 256 in flight, store on disk. Every count is checked against the server's.",
         "",
         "| job | attempts | peak RSS, MB | CPU a call, µs | seconds |",
         "|---|---|---|---|---|",
@@ -175,8 +176,8 @@ def table(
         )
     lines.append(
         f"- map of {large:,}, killed at half and resumed: {resumed['completed']:,.0f} completed before the kill, "
-        f"{resumed['in flight']:.0f} in flight, {resumed['paid twice']:.0f} completed calls paid again; peak of the resume "
-        f"{resumed['peak']:.0f} MB."
+        f"{resumed['in flight']:.0f} in flight, {resumed['paid twice']:.0f} completed calls paid again; peak of the "
+        f"resume {resumed['peak']:.0f} MB."
     )
     return "\n".join(lines) + "\n"
 
