@@ -32,7 +32,7 @@ from tfgrpo.events import Hooks
 from tfgrpo.journal import Journal
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.models import Model
-from tfgrpo.models.model import Observer
+from tfgrpo.protocols import Observer
 from tfgrpo.observe import Progress
 from tfgrpo.rollout import build_agent
 from tfgrpo.run.providers import open_admissions, open_models

@@ -13,7 +13,7 @@ import tfgrpo
 from tfgrpo.config import load_config
 from tfgrpo.errors import RunStoppedError
 from tfgrpo.models import Model, OpenAIModel, open_session
-from tfgrpo.models.model import Observer
+from tfgrpo.protocols import Observer
 from tfgrpo.run.stop import StopSwitch
 from tfgrpo.types import Choice, ModelReply, ModelRequest, Role, Usage
 
@@ -92,8 +92,9 @@ held_out = "held_out.jsonl"
 [practice]
 epochs = {calls // 8000 + 1}
 batch_size = {BATCH}
-summaries = "always"
 learning_objective = "{lessons.OBJECTIVE}"
+[expert.practice]
+summaries = "always"
 [agent]
 system = {json.dumps(work.SYSTEM)}
 """,

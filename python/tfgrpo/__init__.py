@@ -3,7 +3,9 @@
 from importlib.metadata import version
 
 from tfgrpo.config import Config, load_config
+from tfgrpo.dispatch import Budget
 from tfgrpo.errors import (
+    AgentError,
     BudgetError,
     ConfigError,
     DataError,
@@ -12,41 +14,106 @@ from tfgrpo.errors import (
     ModelError,
     RunStoppedError,
     TfgrpoError,
+    ToolError,
+    UsageError,
     VerifierError,
 )
-from tfgrpo.library import Embedder, ExperienceLibrary, PromptAssembler, TokenPrior
-from tfgrpo.run.api import Run, evaluate, practice, resume
-from tfgrpo.run.stop import StopSwitch
-from tfgrpo.types import Experience, Operation, OperationKind, Reward, Rollout, Task, Trajectory
+from tfgrpo.events import Event, Hook
+from tfgrpo.journal import Journal, MemoryStore
+from tfgrpo.library import Embedder, ExperienceLibrary, PromptAssembler
+from tfgrpo.protocols import Agent, Model, Scope, Store, Tool, Verifier
+from tfgrpo.rollout import DirectAgent
+from tfgrpo.run import (
+    Engine,
+    Run,
+    StopSwitch,
+    evaluate,
+    evaluate_sync,
+    practice,
+    practice_sync,
+    resume,
+    resume_sync,
+)
+from tfgrpo.types import (
+    Choice,
+    Experience,
+    Fault,
+    FaultKind,
+    Limits,
+    Message,
+    ModelReply,
+    ModelRequest,
+    Operation,
+    OperationKind,
+    Price,
+    Reward,
+    Role,
+    Rollout,
+    Task,
+    TokenPrior,
+    ToolCall,
+    Trajectory,
+    Usage,
+)
 
 __version__ = version("tfgrpo")
 
 __all__ = [
+    "Agent",
+    "AgentError",
+    "Budget",
     "BudgetError",
+    "Choice",
     "Config",
     "ConfigError",
     "DataError",
+    "DirectAgent",
     "Embedder",
+    "Engine",
+    "Event",
     "Experience",
     "ExperienceLibrary",
+    "Fault",
+    "FaultKind",
+    "Hook",
+    "Journal",
     "JournalError",
     "LibraryError",
+    "Limits",
+    "MemoryStore",
+    "Message",
+    "Model",
     "ModelError",
+    "ModelReply",
+    "ModelRequest",
     "Operation",
     "OperationKind",
+    "Price",
     "PromptAssembler",
     "Reward",
+    "Role",
     "Rollout",
     "Run",
     "RunStoppedError",
+    "Scope",
     "StopSwitch",
+    "Store",
     "Task",
     "TfgrpoError",
     "TokenPrior",
+    "Tool",
+    "ToolCall",
+    "ToolError",
     "Trajectory",
+    "Usage",
+    "UsageError",
+    "Verifier",
     "VerifierError",
     "evaluate",
+    "evaluate_sync",
     "load_config",
     "practice",
+    "practice_sync",
     "resume",
+    "resume_sync",
 ]

@@ -6,7 +6,8 @@ whether the failed attempt may have been paid for. Foreign exceptions are conver
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import Any, ClassVar, Self
 
 
 class TfgrpoError(Exception):
@@ -26,6 +27,20 @@ class TfgrpoError(Exception):
     def kind(self) -> str:
         """The class name, as reports show it beside the kind of fault."""
         return type(self).__name__
+
+    def again(self) -> Self:
+        """A fresh error that says the same: one object raised in many tasks would gather the traces of all."""
+        return copy.copy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with `args`, which subclasses with other arguments do not take.
+        return _made_again, (type(self), self.args, dict(vars(self)))
+
+
+def _made_again(kind: type[TfgrpoError], args: tuple[Any, ...], fields: dict[str, Any]) -> TfgrpoError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    return error
 
 
 # --- configuration and input ---------------------------------------------------------------------------
@@ -139,6 +154,18 @@ class InvalidRequestError(ModelError):
     """400 and its kin: the endpoint does not accept this request."""
 
 
+class GroupRequestUnsupportedError(InvalidRequestError):
+    """The endpoint does not answer `n` > 1 in one request; `Model.group_limit` is 1 from now on.
+
+    Not retryable as it stands: the caller splits the request into single ones with seeds of their own.
+    `maybe_paid` is True when the endpoint answered with fewer choices than asked instead of refusing.
+    """
+
+
+class ForeignModelError(ModelError):
+    """A model raised something that is no error of ours: a bug in it. The call may have been paid."""
+
+
 class LocalModelError(ModelError):
     """The embedded model cannot be fetched, verified, started or reached."""
 
@@ -151,7 +178,11 @@ FATAL_MODEL_ERRORS: tuple[type[ModelError], ...] = (AuthenticationError, QuotaEr
 
 
 class ToolError(TfgrpoError):
-    """A tool of the agent failed."""
+    """A tool of the agent is broken, or there is none of that name."""
+
+
+class AgentError(TfgrpoError):
+    """An agent returned no answer, or is no agent."""
 
 
 class VerifierError(TfgrpoError):
@@ -186,6 +217,14 @@ class InterruptedRunError(TfgrpoError):
     """SIGINT or SIGTERM: the run stopped with everything kept (exit code 130)."""
 
 
+class UsageError(TfgrpoError):
+    """The public API was used in a way that cannot work: a closed engine, an unknown role, a key asked twice."""
+
+
+class UnmeasuredError(TfgrpoError):
+    """No attempt of an arm could be graded: there is nothing to compare, and nothing that resuming would change."""
+
+
 class RunStoppedError(TfgrpoError):
     """The run stopped before its end, with everything kept: it can be resumed.
 
@@ -199,7 +238,7 @@ class RunStoppedError(TfgrpoError):
 
 
 class HookError(TfgrpoError):
-    """A hook raised: the run stops with everything kept, because silent hooks hide bugs. Its error is the cause."""
+    """A hook raised while hooks are strict, as in tests; its error is the cause. Elsewhere it is switched off."""
 
 
 #: What no rollout may swallow as its own fault.

@@ -1,31 +1,54 @@
-"""What happens in a run, as data: hooks receive these events, nothing flows back up.
+"""What happens in a run, as data: spans that start and end, and remarks; nothing flows back up.
 
-A hook is any callable that takes one event; it must be quick and must not raise (one that raises stops the
-run with a `HookError`, because silent hooks hide bugs). Events are emitted from the event loop's thread.
+A span is known by its key (`tfgrpo.keys`): phases hold steps, steps hold groups, groups hold rollouts, rollouts hold
+effects; `parent` is the key of the span around it, "" at the top. An effect has one pair of events an attempt.
 
-`Sampled` is for displays: it comes on a timer, so that nobody has to draw once a call. It costs a timer, and is
-therefore only emitted where a hook has the attribute `sample_every`, the seconds between two samples it wants.
+A hook is any callable that takes one event. It runs beside the call path: one that raises is switched off with one
+warning, and the run goes on. It must be quick, for it is called in the event loop's thread. A hook with an attribute
+`wants`, a collection of event classes, receives only those, and what nobody wants is never made. `Sampled` comes on a
+timer, for displays: only where a hook has the attribute `sample_every`, the seconds between two samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import msgspec
 
-from tfgrpo.errors import HookError
-from tfgrpo.types import ApplyReport, Group, Rollout, Struct, Usage
+from tfgrpo.errors import ConfigError, HookError
+from tfgrpo.types import ApplyReport, EffectKind, Fault, Group, Role, Rollout, Struct, Usage
+
+_LOG = logging.getLogger(__name__)
 
 
-class PhaseStarted(Struct, frozen=True):
-    """A phase begins: "baseline", "practice" or "learned"; `rollouts` are planned in it."""
+class Span(Struct, frozen=True, kw_only=True):
+    """Base of the events that start or end a span; `at` is in seconds since the epoch."""
+
+    key: str
+    parent: str = ""
+    at: float = msgspec.field(default_factory=time.time)
+
+
+class PhaseStarted(Span, frozen=True, kw_only=True):
+    """A phase begins: "practice", or the evaluation of an arm; `rollouts` are planned in it."""
 
     phase: str
     tasks: int
     rollouts: int
 
 
-class StepStarted(Struct, frozen=True):
+class PhaseFinished(Span, frozen=True, kw_only=True):
+    """A phase has ended."""
+
+    phase: str
+
+
+class StepStarted(Span, frozen=True, kw_only=True):
     """One step of the practice loop begins; numbers count from 1."""
 
     step: int
@@ -34,30 +57,7 @@ class StepStarted(Struct, frozen=True):
     tasks: int
 
 
-class RolloutFinished(Struct, frozen=True):
-    """One attempt reached its terminal record; `replayed` when it came from the journal of an earlier run."""
-
-    phase: str
-    rollout: Rollout
-    replayed: bool
-
-
-class GroupFinished(Struct, frozen=True):
-    """A group of a practice step closed with its signal."""
-
-    step: int
-    group: Group
-
-
-class CallFinished(Struct, frozen=True):
-    """One paid call ended well; `total` is the usage of the whole run so far."""
-
-    key: str
-    usage: Usage
-    total: Usage
-
-
-class StepFinished(Struct, frozen=True):
+class StepFinished(Span, frozen=True, kw_only=True):
     """A step ended: what was applied and whether the new library replaced the old one."""
 
     step: int
@@ -65,6 +65,63 @@ class StepFinished(Struct, frozen=True):
     accepted: bool
     version: int
     entries: int
+
+
+class GroupStarted(Span, frozen=True, kw_only=True):
+    """The attempts at one task of a practice step begin."""
+
+    step: int
+    task_id: str
+
+
+class GroupFinished(Span, frozen=True, kw_only=True):
+    """A group of a practice step closed with its signal."""
+
+    step: int
+    group: Group
+
+
+class RolloutStarted(Span, frozen=True, kw_only=True):
+    """One attempt at a task begins."""
+
+    phase: str
+    task_id: str
+    index: int
+
+
+class RolloutFinished(Span, frozen=True, kw_only=True):
+    """One attempt reached its terminal record; `replayed` when it came from the store of an earlier engine."""
+
+    phase: str
+    rollout: Rollout
+    replayed: bool = False
+
+
+class EffectStarted(Span, frozen=True, kw_only=True):
+    """One attempt at an effect has its slot, and its intent is durable: it is about to be sent."""
+
+    kind: EffectKind
+    role: Role
+    attempt: int
+
+
+class EffectFinished(Span, frozen=True, kw_only=True):
+    """One attempt at an effect ended.
+
+    In seconds: `queued` for slot and budget, `first_token` from sending to the first piece of the answer (None
+    where it was not seen), `seconds` from queueing to the end. `total` is the usage of the whole run so far; `fault`
+    is None where it went well.
+    """
+
+    kind: EffectKind
+    role: Role
+    attempt: int
+    queued: float
+    seconds: float
+    usage: Usage
+    total: Usage
+    first_token: float | None = None
+    fault: Fault | None = None
 
 
 class Warned(Struct, frozen=True):
@@ -118,23 +175,52 @@ class Sampled(Struct, frozen=True):
 
 Event = (
     PhaseStarted
+    | PhaseFinished
     | StepStarted
-    | RolloutFinished
-    | GroupFinished
-    | CallFinished
     | StepFinished
+    | GroupStarted
+    | GroupFinished
+    | RolloutStarted
+    | RolloutFinished
+    | EffectStarted
+    | EffectFinished
     | Warned
     | Noted
     | Sampled
 )
 Hook = Callable[[Event], None]
 
+_STRICT: ContextVar[bool] = ContextVar("strict_hooks", default=False)
+
+
+@contextmanager
+def strict_hooks() -> Iterator[None]:
+    """Let the error of a hook stop the run, as a `HookError`: for tests, in which a silent hook hides bugs."""
+    token = _STRICT.set(True)
+    try:
+        yield
+    finally:
+        _STRICT.reset(token)
+
 
 class Hooks:
-    """The hooks of a run, called in the order given."""
+    """The hooks of a run, called in the order given.
+
+    Raises:
+        ConfigError: a hook cannot be called, or is a coroutine function.
+    """
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
-        self._hooks = tuple(hooks)
+        self._hooks = list(hooks)
+        self._strict = _STRICT.get()
+        self._takers: dict[type[Event], list[Hook]] = {}
+        for hook in self._hooks:
+            called = hook if inspect.isroutine(hook) else getattr(hook, "__call__", None)  # noqa: B004
+            if called is None or inspect.iscoroutinefunction(called):
+                raise ConfigError(
+                    f"The hook {_name(hook)} is no plain function: give one that takes an event and returns at once; "
+                    "an async hook can start its own work from there."
+                )
 
     @property
     def sample_every(self) -> float | None:
@@ -142,17 +228,41 @@ class Hooks:
         wanted = (getattr(hook, "sample_every", None) for hook in self._hooks)
         return min((float(seconds) for seconds in wanted if seconds is not None), default=None)
 
+    def wants(self, event: type[Event]) -> bool:
+        """Whether any hook takes events of this class: what nobody wants need not be made."""
+        return bool(self._taking(event))
+
     def emit(self, event: Event) -> None:
-        """Hand an event to every hook.
+        """Hand an event to every hook that wants it; a hook that raises is switched off.
 
         Raises:
-            HookError: a hook raised.
+            HookError: a hook raised, and hooks are strict (`tfgrpo.testing.strict_hooks`).
         """
-        try:
-            for hook in self._hooks:
+        for hook in tuple(self._taking(type(event))):
+            try:
                 hook(event)
-        except Exception as error:
-            raise HookError(
-                f"A hook raised {type(error).__name__} on {type(event).__name__}: {error}. Mend the hook, or go on "
-                "without it; everything is kept."
-            ) from error
+            except Exception as error:
+                self._switch_off(hook, event, error)
+
+    def _taking(self, event: type[Event]) -> list[Hook]:
+        takers = self._takers.get(event)
+        if takers is None:
+            takers = [hook for hook in self._hooks if event in getattr(hook, "wants", (event,))]
+            self._takers[event] = takers
+        return takers
+
+    def _switch_off(self, hook: Hook, event: Event, error: Exception) -> None:
+        told = (
+            f"The hook {_name(hook)} raised {type(error).__name__} on {type(event).__name__}: {error}. It is switched "
+            "off, and the run goes on without it; mend the hook before the next run."
+        )
+        if self._strict:
+            raise HookError(told) from error
+        _LOG.warning(told, exc_info=error)
+        self._hooks = [other for other in self._hooks if other is not hook]
+        self._takers.clear()
+        self.emit(Warned(told))
+
+
+def _name(hook: object) -> str:
+    return getattr(hook, "__qualname__", None) or type(hook).__qualname__

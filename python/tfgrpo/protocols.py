@@ -33,10 +33,10 @@ S = TypeVar("S", bound=msgspec.Struct)
 # --- attempts --------------------------------------------------------------------------------------------
 
 
-class Limits(Struct, frozen=True):
-    """The bounds of one attempt; None is no bound. `seconds` count from the first request that is sent."""
+class AttemptLimits(Struct, frozen=True):
+    """The bounds of one attempt. `seconds` count from the first request that is sent, waiting for slots left out."""
 
-    seconds: float | None = None
+    seconds: float = 1800.0
 
 
 class Tool(Protocol):
@@ -93,7 +93,7 @@ class Scope(Protocol):
         ...
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> AttemptLimits:
         """The bounds of this attempt."""
         ...
 
@@ -397,6 +397,14 @@ class Store(Protocol):
 
     def usage(self) -> Mapping[Role, Usage]:
         """The cost of every finished attempt there is, by role, failed ones included."""
+        ...
+
+    def faults(self) -> Mapping[str, int]:
+        """How many attempts at effects failed, by the name of the error."""
+        ...
+
+    def open_intents(self) -> int:
+        """How many attempts are under way, or were in flight when an engine died: these may have been paid."""
         ...
 
     def seconds_a_call(self) -> Mapping[Role, float]:

@@ -1,26 +1,26 @@
-"""What a run was started with, and where it lies: the first row of its journal."""
+"""The layout of a run directory, and what a run was started with."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
-
-from tfgrpo.config import Config, resolve_config
-from tfgrpo.errors import ConfigError, JournalError
+from tfgrpo.errors import ConfigError
+from tfgrpo.keys import Key
 from tfgrpo.types import Struct
 
 Kind = Literal["practice", "evaluation"]
 
-#: Where a run directory keeps the library it starts with.
-START = Path("library") / "v0000.json"
+#: Where a run directory keeps its libraries, and the one it starts with.
+LIBRARY = Path("library")
+START = LIBRARY / "v0000.json"
+
+#: The record "run" of this key holds the header.
+RUN = Key("run")
 
 
 class Header(Struct, frozen=True):
-    """What a run was started with; the first row of its journal. Resuming must find the same inputs."""
+    """What a run was started with, its first record. Resuming must find the same inputs."""
 
     kind: Kind
     config: str
@@ -44,31 +44,3 @@ def journal_path(directory: Path) -> Path:
             f"{directory}: is no run directory (it has no journal.db); name one, as in runs/demo-1a2b."
         )
     return path
-
-
-def read_header(header: Mapping[str, Any], directory: Path) -> Header:
-    """The header of a run's journal.
-
-    Raises:
-        JournalError: it is not one of ours.
-    """
-    try:
-        return msgspec.convert(header, Header)
-    except msgspec.ValidationError as error:
-        raise JournalError(f"{directory}: the journal has no readable header: {error}.") from None
-
-
-def run_config(header: Header, directory: Path, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration a run was started with, speed limits and budget possibly changed.
-
-    Raises:
-        ConfigError: an override is of a key that shapes results.
-    """
-    for key in overrides or {}:
-        if key.partition(".")[0] not in ("limits", "budget"):
-            raise ConfigError(
-                f"--set {key}: a run keeps the settings that shape its results; only limits.* and budget.* "
-                "may change on resume. Start a new run to change others."
-            )
-    body = tomllib.loads(header.config)
-    return resolve_config(body, dict(overrides or {}), place=str(directory), environment=False)

@@ -68,6 +68,33 @@ class Usage(Struct, frozen=True):
         """Tokens in and out together, cached ones included."""
         return self.input_tokens + self.output_tokens
 
+    def split(self, parts: int) -> tuple[Usage, ...]:
+        """The same in so many parts as even as whole tokens allow, the larger first; the call counts in the first."""
+        if parts == 1:
+            return (self,)
+
+        def share(count: int, part: int) -> int:
+            return count // parts + (part < count % parts)
+
+        return tuple(
+            Usage(
+                self.calls if part == 0 else 0,
+                share(self.input_tokens, part),
+                share(self.cached_tokens, part),
+                share(self.output_tokens, part),
+                self.usd / parts,
+            )
+            for part in range(parts)
+        )
+
+
+class Price(Struct, frozen=True):
+    """US dollars per million tokens; without `cached_input`, cached tokens cost `input`."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
 
 class StopReason(StrEnum):
     """Why the model stopped writing."""
@@ -176,6 +203,22 @@ class ToolResult(Struct, frozen=True):
     """The text that a tool gave back."""
 
     text: str
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The limits of one provider, all at once; None is no limit of ours.
+
+    `concurrency` bounds the calls in flight; the rates are a minute. What a provider's answers tell of its own limits is
+    followed besides. `attempts` bounds how often one call is tried before it fails.
+    """
+
+    concurrency: int = 64
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    attempts: int = 6
+    request_timeout: float = 600.0
 
 
 # --- rollouts and groups ---------------------------------------------------------------------------------

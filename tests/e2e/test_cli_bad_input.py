@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.world import write_tasks
+from tests.support.world import write_tasks
 
 from tfgrpo.cli import main
 from tfgrpo.testing import LoopbackServer
@@ -33,8 +33,9 @@ group_size = 3
 [evaluation]
 samples = 2
 [limits]
-attempts = 2
 concurrency = 8
+[expert.limits]
+attempts = 2
 """
 
 
@@ -76,7 +77,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
             ),
             "twice",
         ),
-        (lambda f: write_config(f, more='[verifier]\nkind = "python"\nfunction = "nowhere:f"\n'), "nowhere"),
+        (lambda f: write_config(f, more='[verifier]\nkind = "nowhere:f"\n'), "nowhere"),
         (lambda f: (f / "run").write_text("", "utf-8"), "cannot be written"),
     ],
 )
@@ -163,9 +164,7 @@ async def broken(task, answer):
 async def test_a_broken_verifier_is_a_fault_and_never_a_reward(folder: Path, name: str) -> None:
     (folder / "graders.py").write_text(GRADERS, "utf-8")
     async with LoopbackServer(tickets) as server:
-        write_config(
-            folder, server.base_url, more=f'[verifier]\nkind = "python"\nfunction = "graders:{name}"\n'
-        )
+        write_config(folder, server.base_url, more=f'[verifier]\nkind = "graders:{name}"\n')
         command = [sys.executable, "-m", "tfgrpo", "practice", "config.toml", "--run-dir", "run", "--json"]
         done = await run(command, folder)
     assert done.returncode == 0, done.stderr

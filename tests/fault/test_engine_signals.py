@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.engines import Engine, Ledger, Server, server, shim
 from tests.fault.conftest import World, write_config
+from tests.support.engines import Engine, Ledger, Server, server, shim
 
 import tfgrpo
 from tfgrpo.errors import JournalError
@@ -139,7 +139,7 @@ def test_a_wall_clock_that_jumps_an_hour_back_and_forth_changes_nothing(world: W
     """Pacing, pauses and deadlines go by the monotonic clock; the journal only notes what the wall clock says."""
     storm = ("--fault-rate", 0.3, "--fault-types", "rate_limited,overloaded", "--retry-after", 0.3)
     options = (*storm, "--fault-attempts", 1)
-    limits = "concurrency = 4\nrequests_per_minute = 600\nrequest_timeout = 20"
+    limits = "concurrency = 4\nrequests_per_minute = 600\n[expert.limits]\nrequest_timeout = 20"
     times = {}
     with elsewhere(world, tmp_path, *options, limits=limits) as here:
         for clock in (0.0, 3600.0):

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.steady import SteadyClock
-from tests.streamed import StreamedModel
-from tests.world import make_config, models
+from tests.support.steady import SteadyClock
+from tests.support.streamed import StreamedModel
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.engine.practice import plan

@@ -34,7 +34,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_flags_win_over_environment_and_environment_over_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path, MINIMAL + "[limits]\nconcurrency = 1\nattempts = 1\n[run]\nseed = 1\n")
+    path = write(
+        tmp_path, MINIMAL + "[limits]\nconcurrency = 1\n[expert.limits]\nattempts = 1\n[run]\nseed = 1\n"
+    )
     monkeypatch.setenv("TFGRPO_LIMITS__CONCURRENCY", "2")
     monkeypatch.setenv("TFGRPO_LIMITS__ATTEMPTS", "2")
     config = load_config(path, {"limits.concurrency": 3})
@@ -45,14 +47,19 @@ def test_flags_win_over_environment_and_environment_over_file(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[limits]\nconcurency = 3\n", "unknown key limits.concurency; did you mean concurrency?"),
+        ("[limits]\nconcurency = 3\n", "unknown key limits.concurency; did you mean limits.concurrency?"),
         ("[limts]\nconcurrency = 3\n", "unknown key limts; did you mean limits?"),
         ("[practice]\nepochs = 0\n", "practice.epochs"),
         ("[practice]\ngroup_size = 'five'\n", "practice.group_size"),
-        ("[practice]\nselect = 'gain'\nground_truth = false\n", "ground_truth = false"),
+        ("[expert.practice]\nselect = 'gain'\nground_truth = false\n", "ground_truth = false"),
         ("[verifier]\nkind = 'python'\n", "verifier"),
-        ("[model.price]\ninput = 1\noutptu = 1\n", "did you mean output?"),
-        ("[model.distiller]\nnmae = 'x'\n", "did you mean name?"),
+        ("[model.price]\ninput = 1\noutptu = 1\n", "did you mean model.price.output?"),
+        ("[expert.model.distiller]\nnmae = 'x'\n", "did you mean expert.model.distiller.name?"),
+        ("[run]\nepochs = 3\n", "unknown key run.epochs; did you mean practice.epochs?"),
+        ("[practice]\noversampel = 3\n", "did you mean expert.practice.oversample?"),
+        ("[run]\nrecipe = 'paper'\n", "did you mean recipe? (at the top of the file)"),
+        ("[expert.practice]\ntemperature = 3\n", "expert.practice.temperature: Input should be less than"),
+        ("[expert]\npractice = 3\n", "practice: must be a table, written [practice]"),
         ("[evaluation]\nsamples = 4\nsamples = 5\n", "TOML"),
     ],
 )
@@ -70,7 +77,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, told: str) -> None:
         ("[model]\nname = 'm'\n", "base_url"),
         ("[model]\nbase_url = 'http://x'\n", "model.name"),
         ("[model]\nbase_url = 'http://x'\nname = 'm'\nlocal = 'default'\n", "not both"),
-        ("", "model is missing"),
+        ("", r"\[model\] is missing"),
     ],
 )
 def test_every_role_needs_one_endpoint(tmp_path: Path, model: str, told: str) -> None:
@@ -89,7 +96,7 @@ def test_a_missing_or_unreadable_file_is_told(tmp_path: Path) -> None:
 
 def test_roles_fall_back_to_the_model(tmp_path: Path) -> None:
     text = MINIMAL.replace(
-        "[data]", "[model.distiller]\nname = 'big'\n[model.judge]\nlocal = 'default'\n[data]"
+        "[data]", "[expert.model.distiller]\nname = 'big'\n[expert.model.judge]\nlocal = 'default'\n[data]"
     )
     config = load_config(write(tmp_path, text))
     assert config.model.role(Role.ROLLOUT).name == "m"
@@ -100,7 +107,7 @@ def test_roles_fall_back_to_the_model(tmp_path: Path) -> None:
 
 
 def test_the_resolved_file_loads_to_the_same_configuration(tmp_path: Path) -> None:
-    text = MINIMAL.replace("[data]", "group_requests = 'never'\n[model.distiller]\nname = 'big'\n[data]")
+    text = MINIMAL + "[expert.model]\ngroup_requests = 'never'\n[expert.model.distiller]\nname = 'big'\n"
     config = load_config(write(tmp_path, text), {"practice.epochs": 2})
     again = load_config(write(tmp_path, config.to_toml()))
     assert again.digest() == config.digest()

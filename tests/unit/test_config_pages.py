@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
-from tfgrpo.config import load_config
+from tfgrpo.config import RECIPES, SETTINGS, load_config
+from tfgrpo.config.layout import ROLE_TABLES
+from tfgrpo.types import Role
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reference" / "configuration.md").read_text("utf-8")
+#: The first three cells of a row of the page that tells a key.
+ROW = r"^\| `([\w.]+)` \| ?(.*?) ?\| ?(.*?) ?\|"
 
 
 def test_the_readme_example_loads(tmp_path: Path) -> None:
@@ -19,18 +25,32 @@ def test_the_readme_example_loads(tmp_path: Path) -> None:
     assert config.model.price is not None
 
 
-def test_every_key_of_the_reference_exists_and_none_is_missing() -> None:
-    page = (ROOT / "docs" / "reference" / "configuration.md").read_text("utf-8")
-    told = set()
-    for cell in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE):
-        prefix = ""
-        for key in re.findall(r"`([\w.]+)`", cell):
-            full = key if not key.startswith(".") else prefix + key
-            prefix = full.rpartition(".")[0]
-            told.add(full)
-    config = load_config(ROOT / "examples" / "tickets" / "config.toml", environment=False)
-    known = set()
-    for section in type(config).model_fields:
-        for field in type(getattr(config, section)).model_fields:
-            known.add(f"{section}.{field}")
-    assert {".".join(key.split(".")[:2]) for key in told} == known
+def test_the_reference_tells_every_key_in_its_place_with_default_and_mark() -> None:
+    everyday, rest = PAGE.split("## Recipes")
+    expert = rest.split("## Expert keys")[1]
+    own = [setting for setting in SETTINGS.values() if setting.path[:2] not in ROLE_TABLES]
+    for text, place in ((everyday, True), (expert, False)):
+        told = {key: (default, mark) for key, default, mark in re.findall(ROW, text, re.MULTILINE)}
+        for role in Role:
+            assert told.pop(f"expert.model.{role}", ("", "")) == ("", "")
+        assert told == {
+            setting.spelled: (
+                "" if setting.default is None else f"`{json.dumps(setting.default)}`",
+                setting.effect,
+            )
+            for setting in own
+            if setting.everyday is place
+        }
+
+
+def test_the_reference_tells_every_recipe() -> None:
+    table = PAGE.split("## Recipes")[1].split("## Expert keys")[0]
+    told = {key: values for key, *values in re.findall(ROW, table, re.MULTILINE)}
+    assert told == {
+        SETTINGS[path].spelled: [f"`{json.dumps(RECIPES[name][path])}`" for name in ("paper", "small-model")]
+        for path in RECIPES["paper"]
+    }
+
+
+def test_about_25_keys_are_everyday() -> None:
+    assert 20 <= sum(setting.everyday for setting in SETTINGS.values()) <= 30

@@ -11,18 +11,22 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import tfgrpo
-from tfgrpo.cli import doctor as doctor_room
-from tfgrpo.cli import terminal
+from tfgrpo.cli import init as init_room
+from tfgrpo.cli import settings, terminal
 from tfgrpo.cli.estimate import show as show_estimate
-from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text, library_of, log_of, log_text
-from tfgrpo.config import Config, load_config, parse_override
+from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text
+from tfgrpo.config import Config, load_config, parse_override, trace_config
 from tfgrpo.errors import ConfigError, TfgrpoError
 from tfgrpo.forecast.estimate import Estimate
 from tfgrpo.models.weights import fetch as fetch_weights
 from tfgrpo.models.weights import known
 from tfgrpo.observe import Progress
 from tfgrpo.report.terminal import comparison_lines, summary
-from tfgrpo.run.api import Run, estimate_practice, evaluate, practice, resume, write_report
+from tfgrpo.run.api import evaluate, practice, resume
+from tfgrpo.run.doctor import examine, line
+from tfgrpo.run.finish import Run, write_report
+from tfgrpo.run.forecasting import estimate_practice
+from tfgrpo.run.reading import library_of, log_of, log_text
 
 app = App(
     name="tfgrpo",
@@ -32,6 +36,8 @@ app = App(
 )
 library_app = App(name="library", help="Read a learned library: of a run directory, or a library file.")
 models_app = App(name="models", help="The weights of the embedded model.")
+config_app = App(name="config", help="Read a configuration file.")
+app.command(config_app)
 app.command(library_app)
 app.command(models_app)
 
@@ -121,7 +127,7 @@ def resume_command(run: Path, *, set: Sets = (), json: Json = False) -> int:
     Parameters
     ----------
     run
-        The run directory. Only limits.* and budget.* may be changed by --set.
+        The run directory. --set changes only what `tfgrpo config show` marks as speed, such as limits and budget.
     """
     overrides = dict(parse_override(text) for text in set)
     with Progress(terminal.console) as progress:
@@ -175,13 +181,88 @@ def doctor(config: Path, *, set: Sets = (), json: Json = False) -> int:
     config
         The configuration file.
     """
-    findings = doctor_room.examine(config, dict(parse_override(text) for text in set))
+    overrides = dict(parse_override(text) for text in set)
+    findings = terminal.run_job(lambda _stop: examine(config, overrides, terminal.Fetching()))
     if json:
         terminal.emit(findings)
     else:
         for finding in findings:
-            terminal.say(doctor_room.line(finding))
+            terminal.say(line(finding))
     return terminal.DONE if all(finding.ok for finding in findings) else terminal.BAD_INPUT
+
+
+@app.command
+def init(
+    folder: Path = Path(),
+    *,
+    data: Annotated[Path | None, Parameter(show_default=False)] = None,
+    practice: Annotated[Path | None, Parameter(show_default=False)] = None,
+    held_out: Annotated[Path | None, Parameter(show_default=False)] = None,
+    base_url: Annotated[str | None, Parameter(show_default=False)] = None,
+    model: Annotated[str | None, Parameter(show_default=False)] = None,
+    api_key_env: Annotated[str | None, Parameter(show_default=False)] = None,
+    local: Annotated[str | None, Parameter(show_default=False)] = None,
+    recipe: Annotated[str | None, Parameter(show_default=False)] = None,
+    verifier: Annotated[str | None, Parameter(show_default=False)] = None,
+    seed: int = 0,
+    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    json: Json = False,
+) -> int:
+    """Write a first config.toml around your data. On a terminal, asks for what the flags do not say.
+
+    Parameters
+    ----------
+    folder
+        The folder to write into.
+    data
+        JSON lines (id, input, truth) to split by the seed into practice.jsonl and held_out.jsonl, one third held out.
+    practice
+        JSON lines to practise on, used where they are; goes with --held-out.
+    held_out
+        JSON lines to measure by.
+    base_url
+        An OpenAI-compatible chat endpoint; goes with --model.
+    model
+        The name of the endpoint's model.
+    api_key_env
+        The environment variable that holds the key; by default no key is sent.
+    local
+        Instead of an endpoint, an embedded model: "default", or a name from `tfgrpo models list`.
+    recipe
+        "paper" or "small-model"; by default "small-model" for an embedded model, else "paper".
+    verifier
+        "exact" (the default), "math", or "module:function".
+    seed
+        Of the split and of the run.
+    force
+        Overwrite files that exist.
+    """
+    given = init_room.Given(
+        data, practice, held_out, base_url, model, api_key_env, local, recipe, verifier, seed, force
+    )
+    written = init_room.write_start(folder, given, estimate_practice)
+    if json:
+        terminal.emit(written)
+    else:
+        terminal.say(init_room.told(written))
+    return terminal.DONE
+
+
+@config_app.command(name="show")
+def show_config(config: Path, *, set: Sets = (), json: Json = False) -> int:
+    """Print every effective value, its mark (shapes results, or speed), and where it came from.
+
+    Parameters
+    ----------
+    config
+        The configuration file.
+    """
+    rows = settings.rows(trace_config(config, dict(parse_override(text) for text in set)))
+    if json:
+        terminal.emit(rows)
+    else:
+        terminal.say("\n".join(settings.lines(rows)))
+    return terminal.DONE
 
 
 @library_app.command

@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 import anyio
 
-from tfgrpo.config import BudgetSection
-from tfgrpo.errors import BudgetError
+from tfgrpo.errors import BudgetError, ConfigError
 from tfgrpo.types import Usage
 
 #: The share of a budget that is warned of.
@@ -20,22 +19,52 @@ WARN_AT = 0.8
 
 
 class Budget:
-    """The account of a run; `spent` starts at what the journal already holds: resuming goes on counting."""
+    """The account of a run or an engine, with hard stops; None is no stop of its kind.
+
+    Args:
+        usd: US dollars, by the configured prices.
+        tokens: tokens in and out together.
+        spent: what is spent already: resuming goes on counting.
+        warn: told once when `WARN_AT` of the tightest stop is spent.
+
+    Raises:
+        ConfigError: a stop is not above 0.
+    """
 
     def __init__(
-        self, limits: BudgetSection, spent: Usage, warn: Callable[[str], None] = lambda _message: None
+        self,
+        usd: float | None = None,
+        tokens: int | None = None,
+        *,
+        spent: Usage | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
-        self.limits = limits
-        self.spent = spent
-        self._warn = warn
+        if (usd is not None and not usd > 0) or (tokens is not None and not tokens > 0):
+            raise ConfigError(
+                f"A budget of usd = {usd}, tokens = {tokens} permits nothing; give more than 0, or None."
+            )
+        self.usd = usd
+        self.tokens = tokens
+        self.spent = spent or Usage()
+        self.warn = warn
         self._warned = False
         # What is set aside for calls in flight, as plain numbers: this is done for every call.
-        self._tokens = math.inf if limits.tokens is None else limits.tokens
-        self._usd = math.inf if limits.usd is None else limits.usd
+        self._tokens = math.inf if tokens is None else tokens
+        self._usd = math.inf if usd is None else usd
         self._reserved_calls = self._reserved_tokens = 0
         self._reserved_usd = 0.0
         self._settled = anyio.Event()
         self.waiting = 0
+
+    @property
+    def share(self) -> float | None:
+        """The share of the tightest stop that is spent; None without one."""
+        shares = []
+        if self.tokens is not None:
+            shares.append(self.spent.tokens / self.tokens)
+        if self.usd is not None:
+            shares.append(self.spent.usd / self.usd)
+        return max(shares, default=None)
 
     async def reserve(self, most: Usage) -> None:
         """Set aside the most that a call may cost; waits while only calls in flight stand between it and the budget.
@@ -82,23 +111,14 @@ class Budget:
             self._settled = anyio.Event()
         if self._warned:
             return
-        share = budget_share(self.limits, self.spent)
+        share = self.share
         if share is not None and share >= WARN_AT:
             self._warned = True
-            self._warn(f"{share:.0%} of the budget is spent.")
+            if self.warn is not None:
+                self.warn(f"{share:.0%} of the budget is spent.")
 
     def _overrun(self, most: Usage) -> str:
         """Which limit a call would pass, said with what is spent so far."""
-        if self.limits.tokens is not None and self.spent.tokens + most.tokens > self.limits.tokens:
-            return f"{self.spent.tokens:,} of {self.limits.tokens:,} tokens"
+        if self.tokens is not None and self.spent.tokens + most.tokens > self.tokens:
+            return f"{self.spent.tokens:,} of {self.tokens:,} tokens"
         return f"${self.spent.usd:.4f} of ${self._usd:.2f}"
-
-
-def budget_share(limits: BudgetSection, spent: Usage) -> float | None:
-    """The share of the tightest budget that is spent; None without a budget."""
-    shares = []
-    if limits.tokens is not None:
-        shares.append(spent.tokens / limits.tokens)
-    if limits.usd is not None:
-        shares.append(spent.usd / limits.usd)
-    return max(shares, default=None)

@@ -1,40 +1,61 @@
-"""One paid call: admitted, journaled before it is sent and before it is used, retried outside its slot.
+"""One paid call: admitted, durable before it is sent and before it is used, retried outside its slot.
 
-The only place that talks to a model. A logical call has a key ("practice/0003/t17/0x5"); its attempts are
-numbered. A call that the journal holds as completed is answered from there and costs nothing.
+The only place that talks to a model. A call makes one effect, or, as an envelope, the effects of several members
+whose requests are equal: one exchange with n answers, each member's effect completed by its own choice. An effect
+that the store holds as completed is answered from there and costs nothing.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, NoReturn, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn, TypeVar
 
 import anyio
+import anyio.abc
+import msgspec
 
-from tfgrpo.config import Config
-from tfgrpo.dispatch.admission import Admission, Lease
+from tfgrpo.dispatch.admission import Lease
 from tfgrpo.dispatch.budget import Budget
 from tfgrpo.dispatch.provider import Provider
-from tfgrpo.engine.records import SingleRequests
 from tfgrpo.errors import (
     FATAL_MODEL_ERRORS,
     BudgetError,
     ConnectError,
+    ForeignModelError,
+    GroupRequestUnsupportedError,
     InterruptedRunError,
     JournalError,
+    JournalMismatchError,
     ModelError,
     RateLimitedError,
     RunStoppedError,
     TfgrpoError,
+    ToolError,
+    UsageError,
 )
-from tfgrpo.events import CallFinished, Hooks
-from tfgrpo.journal import CallState, Journal
-from tfgrpo.models import GroupRequestUnsupportedError, Model
+from tfgrpo.events import EffectFinished, EffectStarted, Hooks
+from tfgrpo.journal import digest_of
+from tfgrpo.keys import Key
 from tfgrpo.models.deadline import Deadline
-from tfgrpo.types import Fault, FaultKind, ModelReply, ModelRequest, Role, Usage
+from tfgrpo.protocols import Effect, Store, Ticket, Tool
+from tfgrpo.types import (
+    EffectKind,
+    EffectStatus,
+    Fault,
+    FaultKind,
+    ModelReply,
+    ModelRequest,
+    Role,
+    Struct,
+    ToolRequest,
+    ToolResult,
+    Usage,
+)
 
 T = TypeVar("T")
 
@@ -48,56 +69,107 @@ DRAIN = 30.0
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 30.0
 
 _RUNS = itertools.count()
+_NOTHING = Usage()
 
 
-class _Watch(NamedTuple):
-    """Who wants to know of the attempts of a call: see `Calls.complete`."""
+class SingleRequests(Struct, frozen=True):
+    """The endpoint of a role refused a group request: its calls ask for one answer each from then on."""
 
-    launched: Callable[[], None] | None
-    first_token: Callable[[], None] | None
-    abandoned: Callable[[], ModelError | None] | None
+    role: Role
 
 
-class Calls:
-    """Every model call of a run goes through here.
+class Watcher:
+    """Follows one call through its attempts. Override the methods that are of interest."""
+
+    def launched(self) -> None:
+        """An attempt is really sent."""
+
+    def first_token(self) -> None:
+        """The first piece of the answer is there."""
+
+    def queued(self) -> None:
+        """The call waits for a slot, for money, or for the provider to be well again."""
+
+    def abandoned(self) -> ModelError | None:
+        """Why a cancelled call is given up while the run goes on; None: it is not."""
+        return None
+
+
+_NOBODY = Watcher()
+
+
+def request_digest(request: msgspec.Struct) -> bytes:
+    """The 32 bytes that a request is known by.
+
+    Raises:
+        UsageError: it has no JSON encoding.
+    """
+    try:
+        return _digest(request)
+    except TypeError:  # a request with a schema cannot be looked up
+        return _digest.__wrapped__(request)
+
+
+# The requests of a group are equal, and come one after the other.
+@functools.lru_cache(maxsize=256)
+def _digest(request: msgspec.Struct) -> bytes:
+    try:
+        return digest_of(request)
+    except JournalError as error:
+        raise UsageError(f"A request cannot be kept, so it is not sent. {error.message}") from None
+
+
+def model_effect(key: Key, role: Role, request: ModelRequest, digest: bytes | None = None) -> Effect:
+    """The effect of one model call.
 
     Args:
-        journal: where intents and completions become durable.
-        models: the model of each role.
-        admissions: the limits of each role; roles that share an endpoint share the object.
+        key: names it.
+        role: whose call it is.
+        request: what is asked.
+        digest: of the request, where it is known already.
+
+    Raises:
+        UsageError: the request has no JSON encoding.
+    """
+    kind = EffectKind.JUDGE if role is Role.JUDGE else EffectKind.MODEL
+    return Effect(key, kind, role, request_digest(request) if digest is None else digest, request)
+
+
+class Dispatcher:
+    """Every effect of a run goes through here.
+
+    Args:
+        store: where intents and completions become durable.
+        providers: where the calls of each role go; roles that share an endpoint share the object.
         budget: the account of the run.
-        config: limits and prices.
-        hooks: receive `CallFinished`.
+        hooks: receive `EffectStarted` and `EffectFinished`.
+        attempts: how often one call is tried before it fails.
+        seed: of the run; draws the jitter, and is the source of every call's sampling seed.
     """
 
     def __init__(
         self,
-        journal: Journal,
-        models: Mapping[Role, Model],
-        admissions: Mapping[Role, Admission],
+        store: Store,
+        providers: Mapping[Role, Provider],
         budget: Budget,
-        config: Config,
         hooks: Hooks,
+        *,
+        attempts: int = 6,
+        seed: int = 0,
     ) -> None:
+        self.store = store
         self.budget = budget
-        self._journal = journal
-        self._attempts = config.limits.attempts
-        self._hooks = hooks
+        self.seed = seed
+        self.hooks = hooks
+        self._providers = providers
+        self._attempts = attempts
         self._run = next(_RUNS)
-        self._jitter = random.Random(config.run.seed)
-        shared: dict[int, Provider] = {}
-        self._upstreams: dict[Role, Provider] = {}
-        for role, model in models.items():
-            upstream = shared.get(id(admissions[role]))
-            if upstream is None or upstream.model is not model:
-                endpoint = config.model.role(role)
-                upstream = shared[id(admissions[role])] = Provider(model, admissions[role], endpoint)
-            self._upstreams[role] = upstream
-        self._single = {
-            role for role in models if journal.get("single requests", role.value, SingleRequests) is not None
-        }
+        self._jitter = random.Random(seed)
+        self._single: set[Role] = set()
+        #: Where exchanges run that several attempts share: one attempt that gives up must not end them.
+        self.tasks: anyio.abc.TaskGroup
         self._in_flight = 0
-        self._halted: RunStoppedError | None = None
+        self._halted: TfgrpoError | None = None
         # What precedes a launch ends with a halt; what is in flight has a while to finish.
         self._launching = Deadline()
         self._flying = Deadline()
@@ -105,96 +177,152 @@ class Calls:
         # In the order in which they are shown.
         self._waiting = Counter({"disk full": 0, "provider down": 0})
 
-    def count_open_intents(self) -> None:
-        """Charge the budget with what an earlier engine had in flight when it ended: it may have been paid."""
-        for role, request in self._journal.left_open():
-            self.budget.spent += self._upstreams[role].expected(role, request)
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Dispatcher]:
+        """Take over what an earlier engine left, and run what members of a group share, for the length of a block.
+
+        Single requests are remembered; calls that were in flight may have been paid, and are charged.
+
+        Raises:
+            JournalError: the store cannot be read.
+            Exception: what the block raises, as it is.
+
+        Cancellation: ends shared exchanges.
+        """
+        for role in self._providers:
+            if await self.store.get("single requests", Key(role.value), SingleRequests) is not None:
+                self._single.add(role)
+        async for left in self.store.left_open():
+            provider = self._providers.get(left.role)
+            if provider is not None and isinstance(left.request, ModelRequest):
+                self.budget.spent += provider.expected(left.role, left.request)
+        try:
+            async with anyio.create_task_group() as self.tasks:
+                yield self
+                self.tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     def group_limit(self, role: Role) -> int | None:
-        """How many answers one request of this role may ask for; None where there is no known bound.
-
-        What the endpoint refused once in this run it is not asked again after a resume: the requests would differ.
-        """
-        limit = self._upstreams[role].model.group_limit
-        return 1 if role in self._single else limit
+        """How many answers one request of this role may ask for; None where there is no known bound."""
+        return 1 if role in self._single else self._provider(role).model.group_limit
 
     def waits(self) -> dict[str, int]:
         """How many calls wait for something else than an admission, by what for."""
         return {"budget": self.budget.waiting} | self._waiting
 
     def halt(self, reason: TfgrpoError) -> RunStoppedError:
-        """Launch nothing more; calls in flight may finish and are kept; then every caller gets the error.
+        """Launch nothing more; calls in flight may finish and are kept; then every caller gets an error of its own.
 
-        The first reason stays; the error that carries it is returned.
+        The first reason stays; an error that carries it is returned.
         """
         if self._halted is None:
-            self._halted = RunStoppedError(reason)
+            self._halted = reason
             self._flying.cut(DRAIN)
             self._launching.cut(0.0)
             if self._in_flight == 0:
                 self._drained.set()
-        return self._halted
+        return RunStoppedError(self._halted.again())
 
-    async def complete(
+    # --- asking ------------------------------------------------------------------------------------------
+
+    async def ask(
         self,
-        key: str,
+        key: Key,
         role: Role,
         request: ModelRequest,
         *,
         priority: int = 0,
+        watcher: Watcher = _NOBODY,
         stream: bool = False,
-        on_launch: Callable[[], None] | None = None,
-        on_first_token: Callable[[], None] | None = None,
-        on_limited: Callable[[], None] | None = None,
-        abandoned: Callable[[], ModelError | None] | None = None,
     ) -> ModelReply:
-        """Answer a logical call from the journal, or make it, with retries, and journal it.
+        """Answer a call from the store, or make it, with retries.
 
         Args:
-            key: the logical key of the call.
+            key: names the call; always with the same request.
             role: whose model, limits and account.
-            request: what is asked; must equal the journaled request of the same key.
+            request: what is asked; without a seed it gets the one that follows from the key.
             priority: smaller goes first among calls that wait for a slot.
+            watcher: told of the call's attempts.
             stream: let the answer come in pieces, so that its first token is seen early.
-            on_launch: called each time an attempt is really sent.
-            on_first_token: called when the first piece of the answer, or a replayed reply, is there.
-            on_limited: called each time an attempt was refused by a rate limit.
-            abandoned: why a cancelled call is given up while the run goes on; None or nobody to ask: it is not.
 
         Raises:
             ModelError: all attempts failed, or the failure is of a kind that no attempt can mend.
             RunStoppedError: the budget is spent, the provider refuses the key or is down, or a signal came;
                 calls in flight were given time to finish.
-            JournalMismatchError: the journal holds another request under this key.
+            JournalMismatchError: the store holds another request under this key.
             JournalError: nothing can be made durable.
+            UsageError: no model has this role.
 
         Cancellation: a waiting call leaves the queue. A call in flight is aborted and charged as possibly paid; its
-            intent stays open in the journal, unless `abandoned` says why it failed.
+            intent stays open in the store, unless the watcher says why it failed.
         """
-        last: CallState | None = self._journal.last(key, request)
-        if last is not None and last.reply is not None:
-            if on_first_token is not None:
-                on_first_token()
-            return last.reply
-        watch = _Watch(on_launch, on_first_token, abandoned)
-        upstream = self._upstreams[role]
-        attempt = 0 if last is None else last.attempt + 1
+        effect = model_effect(key, role, request)
+        known = await self.replay(effect)
+        if known is not None:
+            return known
+        replies = await self.send([effect], request, priority=priority, watcher=watcher, stream=stream)
+        return replies[0]
+
+    async def replay(self, effect: Effect) -> ModelReply | None:
+        """The reply to a model effect that is completed in the store; None where it has to be asked for.
+
+        Raises:
+            JournalMismatchError: the store holds another request under its key.
+            JournalError: the store cannot be read.
+        """
+        known = await self.store.find(effect.key, ModelReply)
+        if known is None:
+            return None
+        if known.digest != effect.digest:
+            raise JournalMismatchError(
+                f"The call {effect.key} was made before with another request, so this would not be the same run. In "
+                "a run: resume with the configuration, data, prompts and version that started it, or start a new "
+                "one. In a job of your own: give each request its own key."
+            )
+        return known.result if known.status is EffectStatus.COMPLETED else None
+
+    async def send(
+        self,
+        effects: Sequence[Effect],
+        request: ModelRequest,
+        *,
+        priority: int = 0,
+        watcher: Watcher = _NOBODY,
+        stream: bool = False,
+    ) -> list[ModelReply]:
+        """Make one call for effects that are not completed, with retries; errors and cancellation as in `ask`.
+
+        Args:
+            effects: of one role and one digest. Several share the call: each asks for one answer.
+            request: what is asked for one of them; without a seed it gets that of the first effect.
+            priority: as in `ask`.
+            watcher: as in `ask`.
+            stream: as in `ask`.
+
+        Returns:
+            A reply for each effect, in order, the usage shared out among them.
+        """
+        role = effects[0].role
+        provider = self._provider(role)
+        n = request.n * len(effects)
+        seed = effects[0].key.seed(self.seed) if request.seed is None else request.seed
+        if n != request.n or seed != request.seed:
+            request = msgspec.structs.replace(request, n=n, seed=seed)
         failures = 0
         limited_since: float | None = None
         while True:
-            trying = upstream.breaker.is_open and await self._counted("provider down", upstream.breaker.wait)
+            watcher.queued()
+            trying = provider.breaker.is_open and await self._counted("provider down", provider.breaker.wait)
             try:
-                return await self._attempt(key, attempt, role, request, priority, stream, watch)
+                return await self._attempt(effects, provider, request, priority, stream, watcher)
             except ModelError as error:
                 now = anyio.current_time()
-                outage = upstream.breaker.is_open
-                upstream.breaker.failed(error, now, trial=trying)
-                attempt += 1
+                outage = provider.breaker.is_open
+                provider.breaker.failed(error, now, trial=trying)
                 priority = min(priority, 0) - 1  # what was started is finished first
                 if isinstance(error, RateLimitedError):
                     # 429s are the provider pacing us, not failures: the admission pauses, nothing is charged.
-                    if on_limited is not None:
-                        on_limited()
                     limited_since = now if limited_since is None else limited_since
                     if now - limited_since + (error.retry_after or 0.0) > PATIENCE:
                         await self._stop(error)
@@ -203,82 +331,136 @@ class Calls:
                 if isinstance(error, FATAL_MODEL_ERRORS):
                     await self._stop(error)
                 if isinstance(error, GroupRequestUnsupportedError) and self.group_limit(role) == 1:
-                    await self._journal.record("single requests", role.value, SingleRequests(role))
                     self._single.add(role)
+                    await self.store.record("single requests", Key(role.value), SingleRequests(role))
                 if not error.retryable:
                     raise
                 # While the provider is down it is not this call that fails, unless nothing ever got through.
-                failures += not (outage and upstream.worked)
-                dead = isinstance(error, ConnectError) and not upstream.worked
+                failures += not (outage and provider.worked)
+                dead = isinstance(error, ConnectError) and not provider.worked
                 patience = NEVER_REACHED if dead else PATIENCE
-                if upstream.breaker.down_for(now) > patience or (error.retry_after or 0.0) > PATIENCE:
+                if provider.breaker.down_for(now) > patience or (error.retry_after or 0.0) > PATIENCE:
                     await self._stop(error)
                 if failures >= self._attempts:
                     if isinstance(error, ConnectError):
                         await self._stop(error)  # an endpoint that is down fails every task alike
                     raise
-                await self._pause(upstream, max(failures, 1), error)
+                await self._pause(provider, max(failures, 1), error)
             except BaseException:
                 if trying:
-                    upstream.breaker.gave_up()
+                    provider.breaker.gave_up()
                 raise
+
+    async def use(
+        self, key: Key, tool: Tool, arguments: Mapping[str, Any], *, watcher: Watcher = _NOBODY
+    ) -> str:
+        """Use a tool, or take what it gave from the store.
+
+        Args:
+            key: names the use; always with the same arguments.
+            tool: runs once for each key, unless it failed or was cut off.
+            arguments: JSON values.
+            watcher: told when it begins.
+
+        Raises:
+            ToolError: the tool raised, or gave no text.
+            UsageError: the arguments have no JSON encoding.
+            RunStoppedError, JournalError: the run cannot go on.
+
+        Cancellation: the intent stays open: the use counts as perhaps done.
+        """
+        request = ToolRequest(tool.name, dict(arguments))
+        effect = Effect(key, EffectKind.TOOL, Role.ROLLOUT, request_digest(request), request)
+        known = await self.store.find(key, ToolResult)
+        if known is not None and known.status is EffectStatus.COMPLETED:
+            return str(known.result.text)
+        if self._halted is not None:
+            await self._stop(self._halted)
+        if self.store.stalled is not None:
+            await self._ready()
+        self._in_flight += 1
+        try:
+            ticket = (await self.store.intend([effect]))[0]
+            if self._halted is not None:
+                await self._unsent([ticket])
+            watcher.launched()
+            try:
+                text = await run_tool(tool, request.arguments)
+            except ToolError as error:
+                await self._fail([ticket], fault_of(error, FaultKind.TOOL), maybe_paid=True)
+                raise
+            await self.store.complete(ticket, ToolResult(text), _NOTHING)
+        except JournalError as error:
+            self.halt(error)
+            raise
+        finally:
+            self._in_flight -= 1
+            if self._halted is not None and self._in_flight == 0:
+                self._drained.set()
+        return text
 
     async def _attempt(
         self,
-        key: str,
-        attempt: int,
-        role: Role,
+        effects: Sequence[Effect],
+        provider: Provider,
         request: ModelRequest,
         priority: int,
         stream: bool,
-        watch: _Watch,
-    ) -> ModelReply:
-        """One attempt: slot, budget, intent, exchange, outcome."""
+        watcher: Watcher,
+    ) -> list[ModelReply]:
+        """One attempt: slot, budget, intents, exchange, outcomes."""
         if self._halted is not None:
-            await self._stop(self._halted.reason)
-        upstream = self._upstreams[role]
-        if self._journal.stalled is not None:
+            await self._stop(self._halted)
+        store, role = self.store, effects[0].role
+        if store.stalled is not None:
             await self._ready()
-        expected = upstream.expected(role, request)
-        lease = upstream.admission.slot(
+        expected = provider.expected(role, request)
+        lease = provider.admission.slot(
             priority=priority,
             run=self._run,
             input_tokens=expected.input_tokens,
             output_tokens=expected.output_tokens,
         )
-        lease.on_sent, lease.on_first_token = watch.launched, watch.first_token
-        upstream.entered()
+        lease.on_sent, lease.on_first_token = watcher.launched, watcher.first_token
+        span = Attempt(self.hooks, effects[0], lease) if self._told() else None
+        provider.entered()
         try:
             if not lease.enter():
                 await self._unless_halted(lease.wait)
-            most = upstream.most(expected, request)
+            most = provider.most(expected, request)
             if not self.budget.try_reserve(most):
                 await self._reserve(most)
-            spent = Usage()
+            spent = _NOTHING
             self._in_flight += 1
             try:
-                await self._journal.intend(key, attempt, role, request)
+                tickets = await store.intend(effects)
+                if span is not None:
+                    span.started(tickets[0].attempt)
                 if self._halted is not None:
-                    await self._unsent(key, attempt, self._halted)
+                    await self._unsent(tickets)
                 spent = expected  # from here on it may be paid, whatever happens
                 try:
-                    reply = await self._send(upstream, key, request, lease, stream)
+                    reply = await self._exchange(provider, effects[0].key, request, lease, stream)
                 except ModelError as error:
-                    upstream.ended(lease, error)
-                    spent = expected if error.maybe_paid else Usage()
+                    provider.ended(lease, error)
+                    spent = expected if error.maybe_paid else _NOTHING
                     fault = fault_of(error, FaultKind.MODEL)
-                    await self._journal.fail(key, attempt, fault, maybe_paid=error.maybe_paid, usage=spent)
+                    await self._fail(tickets, fault, maybe_paid=error.maybe_paid, usage=spent)
+                    if span is not None:
+                        span.ended(spent, self.budget.spent, fault)
                     raise
                 except anyio.get_cancelled_exc_class():
-                    if watch.abandoned is not None and (given_up := watch.abandoned()) is not None:
+                    if (given_up := watcher.abandoned()) is not None:
                         fault = fault_of(given_up, FaultKind.MODEL)
                         with anyio.CancelScope(shield=True):
-                            await self._journal.fail(key, attempt, fault, maybe_paid=True, usage=spent)
+                            await self._fail(tickets, fault, maybe_paid=True, usage=spent)
+                        if span is not None:
+                            span.ended(spent, self.budget.spent, fault)
                     raise
                 # The provider's place must not wait for our disk.
                 lease.done((reply.usage.input_tokens, reply.usage.output_tokens))
                 spent = reply.usage
-                await self._journal.complete(key, attempt, reply)
+                replies = await self._complete(tickets, reply)
             except JournalError as error:
                 self.halt(error)
                 raise
@@ -289,28 +471,80 @@ class Calls:
                     self._drained.set()
         finally:
             lease.leave()
-            upstream.left()
-        upstream.answered(role, request, reply)
-        self._hooks.emit(CallFinished(key, reply.usage, self.budget.spent))
-        return reply
+            provider.left()
+        provider.answered(role, request, reply)
+        if span is not None:
+            span.ended(reply.usage, self.budget.spent)
+        return replies
 
-    async def _unsent(self, key: str, attempt: int, halted: RunStoppedError) -> NoReturn:
+    def _told(self) -> bool:
+        return self.hooks.wants(EffectFinished) or self.hooks.wants(EffectStarted)
+
+    # --- what one attempt does to the store --------------------------------------------------------------
+
+    async def _complete(self, tickets: Sequence[Ticket], reply: ModelReply) -> list[ModelReply]:
+        """Make every member's own choice durable."""
+        if len(tickets) == 1:
+            await self.store.complete(tickets[0], reply, reply.usage)
+            return [reply]
+        shares = reply.usage.split(len(tickets))
+        replies = [
+            ModelReply((choice,), usage, reply.model)
+            for choice, usage in zip(reply.choices, shares, strict=True)
+        ]
+        async with anyio.create_task_group() as group:
+            for ticket, own in zip(tickets, replies, strict=True):
+                group.start_soon(self.store.complete, ticket, own, own.usage)
+        return replies
+
+    async def _fail(
+        self, tickets: Sequence[Ticket], fault: Fault, *, maybe_paid: bool, usage: Usage = _NOTHING
+    ) -> None:
+        for ticket, share in zip(tickets, usage.split(len(tickets)), strict=True):
+            await self.store.fail(ticket, fault, maybe_paid=maybe_paid, usage=share)
+
+    async def _unsent(self, tickets: Sequence[Ticket]) -> NoReturn:
         """The halt came while the intent was on its way to the disk: nothing is sent, so nothing was paid."""
-        fault = fault_of(halted.reason, FaultKind.MODEL)
-        await self._journal.fail(key, attempt, fault, maybe_paid=False)
-        raise halted
+        assert self._halted is not None  # noqa: S101 - the caller looked
+        fault = fault_of(self._halted, FaultKind.MODEL)
+        await self._fail(tickets, fault, maybe_paid=False)
+        raise self.halt(self._halted)
 
-    async def _send(
-        self, upstream: Provider, key: str, request: ModelRequest, lease: Lease, stream: bool
+    async def _exchange(
+        self, provider: Provider, key: Key, request: ModelRequest, lease: Lease, stream: bool
     ) -> ModelReply:
         """The exchange itself; once the run has to stop it has `DRAIN` seconds left, and its intent stays open."""
         try:
             with self._flying.watch():
-                return await upstream.model.complete(request, key=key, observer=lease, stream=stream)
+                reply = await provider.model.complete(request, key=key.text, observer=lease, stream=stream)
+        except TfgrpoError:
+            raise
         except TimeoutError:
             if self._halted is None:
                 raise  # not ours, and no model of ours raises it
             raise self.halt(InterruptedRunError("The call was cut off.")) from None
+        except Exception as error:
+            raise ForeignModelError(
+                f"The model raised {type(error).__name__}: {error}. A model raises errors of tfgrpo.errors only, so "
+                "this is a bug in it; the call may have been paid.",
+                maybe_paid=True,
+            ) from error
+        if len(reply.choices) != request.n:
+            raise ForeignModelError(
+                f"The model gave {len(reply.choices)} answers where {request.n} were asked for, a bug in it; the "
+                "call may have been paid.",
+                maybe_paid=True,
+            )
+        return reply
+
+    # --- waiting, and stopping ---------------------------------------------------------------------------
+
+    def _provider(self, role: Role) -> Provider:
+        try:
+            return self._providers[role]
+        except KeyError:
+            known = ", ".join(sorted(self._providers))
+            raise UsageError(f"No model has the role {role!r}; there is one for: {known}.") from None
 
     async def _reserve(self, most: Usage) -> None:
         """Wait for calls in flight to settle; a budget that cannot hold the call stops the run."""
@@ -341,21 +575,21 @@ class Calls:
             self._waiting[what] -= 1
 
     async def _stop(self, reason: TfgrpoError) -> NoReturn:
-        """Halt, let what is in flight finish within the bound, and raise."""
+        """Halt, let what is in flight finish within the bound, and raise an error of this caller's own."""
         stopped = self.halt(reason)
         with anyio.move_on_after(DRAIN):
             await self._drained.wait()
         raise stopped
 
-    async def _pause(self, upstream: Provider, failures: int, error: ModelError) -> None:
+    async def _pause(self, provider: Provider, failures: int, error: ModelError) -> None:
         """Back off outside the slot: full jitter, never less than what the provider asked for, within the allowance."""
         longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0**failures)
         seconds = max(error.retry_after or 0.0, self._jitter.uniform(0, longest))
-        allowance = upstream.paid_retries if error.maybe_paid else upstream.retries
+        allowance = provider.paid_retries if error.maybe_paid else provider.retries
 
         async def wait() -> None:
             await anyio.sleep(seconds)
-            upstream.check_idle()
+            provider.check_idle()
             await allowance.take()
 
         await self._counted(f"retry: {error.kind}", wait)
@@ -363,10 +597,90 @@ class Calls:
     async def _ready(self) -> None:
         """The disk is full, or refused: nothing is launched before it is well again."""
         try:
-            await self._counted("disk full", self._journal.ready)
+            await self._counted("disk full", self.store.ready)
         except JournalError as error:
             self.halt(error)
             raise
+
+
+class Attempt:
+    """The span of one attempt, from queueing for its slot: emits its start and its end."""
+
+    __slots__ = ("_attempt", "_effect", "_first", "_hooks", "_queued", "_sent")
+
+    def __init__(self, hooks: Hooks, effect: Effect, lease: Lease) -> None:
+        self._hooks = hooks
+        self._effect = effect
+        self._queued = self._sent = anyio.current_time()
+        self._first: float | None = None
+        self._attempt = 0
+        sent, token = lease.on_sent, lease.on_first_token
+
+        def on_sent() -> None:
+            self._sent = anyio.current_time()
+            if sent is not None:
+                sent()
+
+        def on_first_token() -> None:
+            if self._first is None:
+                self._first = anyio.current_time()
+            if token is not None:
+                token()
+
+        lease.on_sent, lease.on_first_token = on_sent, on_first_token
+
+    def started(self, attempt: int) -> None:
+        """The intent is durable: the request is about to be sent."""
+        self._attempt = attempt
+        effect = self._effect
+        self._hooks.emit(
+            EffectStarted(
+                key=effect.key.text,
+                parent=effect.key.owner.text,
+                kind=effect.kind,
+                role=effect.role,
+                attempt=attempt,
+            )
+        )
+
+    def ended(self, usage: Usage, total: Usage, fault: Fault | None = None) -> None:
+        """The outcome is durable."""
+        effect = self._effect
+        self._hooks.emit(
+            EffectFinished(
+                key=effect.key.text,
+                parent=effect.key.owner.text,
+                kind=effect.kind,
+                role=effect.role,
+                attempt=self._attempt,
+                queued=self._sent - self._queued,
+                first_token=None if self._first is None else self._first - self._sent,
+                seconds=anyio.current_time() - self._queued,
+                usage=usage,
+                total=total,
+                fault=fault,
+            )
+        )
+
+
+async def run_tool(tool: Tool, arguments: Mapping[str, Any]) -> str:
+    """Run a tool once, outside of any ledger.
+
+    Raises:
+        ToolError: it raised, or gave no text.
+    """
+    try:
+        text = await tool.run(arguments)
+    except TfgrpoError:
+        raise
+    except Exception as error:
+        raise ToolError(
+            f"The tool {tool.name} raised {type(error).__name__}: {error}. A failed use is text for the model; "
+            "what a tool raises is a fault of the tool."
+        ) from error
+    if not isinstance(text, str):
+        raise ToolError(f"The tool {tool.name} gave a {type(text).__name__}; a tool gives text.")
+    return text
 
 
 def fault_of(error: TfgrpoError, kind: FaultKind) -> Fault:

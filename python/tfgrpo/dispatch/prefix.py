@@ -12,9 +12,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from tfgrpo.config import Endpoint
-from tfgrpo.library import PromptAssembler
-from tfgrpo.types import Task, Usage
+from tfgrpo.types import Usage
 
 #: Tokens that two prompts must have in common before one waits for the other. No hosted cache that we know of
 #: keeps less (DeepSeek 64, OpenAI and Anthropic 1,024); a self-hosted server with smaller blocks loses little.
@@ -30,20 +28,21 @@ class PrefixCache:
     """What a run knows of the prefix cache of its rollout model's provider.
 
     Args:
-        endpoint: says whether to use it, or to find out.
+        used: whether there is one, as far as is known beforehand.
+        learn: find out from the answers, which report cached tokens.
+        leading_questions: how many different questions have to lead before a common beginning is kept: one for
+            most providers, two for those that keep what two prompts had in common.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        price = endpoint.price
-        known = price is not None and price.cached_input is not None
-        self._auto = endpoint.prefix_cache == "auto" and endpoint.local is None
-        self.used = endpoint.prefix_cache == "on" or (self._auto and known)
-        self.leading_questions = endpoint.leading_questions
+    def __init__(self, *, used: bool, learn: bool = False, leading_questions: int = 1) -> None:
+        self.used = used
+        self.leading_questions = leading_questions
+        self._learn = learn
         self._first_tokens: deque[float] = deque(maxlen=32)
 
     def reported(self, usage: Usage) -> None:
         """A reply came: one that had cached tokens shows that there is a cache."""
-        if self._auto and usage.cached_tokens > 0:
+        if self._learn and usage.cached_tokens > 0:
             self.used = True
 
     def took(self, seconds: float) -> None:
@@ -62,8 +61,8 @@ class PrefixCache:
 class Leader:
     """A call that others wait for."""
 
-    def __init__(self, cache: PrefixCache, task: Task) -> None:
-        self.task = task
+    def __init__(self, cache: PrefixCache, question: str) -> None:
+        self.question = question
         self._cache = cache
         self._sent: float | None = None
         self._launched = anyio.Event()
@@ -81,20 +80,20 @@ class Leader:
         return self._there.is_set() and not self._led
 
     def launched(self) -> None:
-        """It is sent: from now on the others wait for a bounded time. Only the first time counts."""
+        """Bound the wait of the followers from now on: the call is sent. Only the first time counts."""
         if self._sent is None:
             self._sent = anyio.current_time()
             self._launched.set()
 
     def first_token(self) -> None:
-        """Its prompt is cached: the others go."""
+        """Mark the shared prefix as cached and release the followers."""
         if self._sent is not None and not self._led:
             self._led = True
             self._cache.took(anyio.current_time() - self._sent)
         self._release()
 
     def ended(self) -> None:
-        """It ended, in whatever way: nobody waits for it any more."""
+        """Release the followers: the call is over, in whatever way."""
         self._release()
 
     async def led(self) -> None:
@@ -114,25 +113,22 @@ class Leader:
         self._there.set()
 
 
-class Convoy:
+class PrefixGroup:
     """Calls whose prompts have a beginning in common.
 
-    Who leads is settled as they ask, by `PromptAssembler.leaders`: on resume, much is answered by the journal and
-    asks nothing. Who waited for a leader that never was sent gets its place; who waited for one that was sent
-    and failed goes at once, since a second wait might be as vain, and the next to come leads.
+    The first calls whose questions differ lead, as many as the cache wants; who leads is settled as they ask, since on
+    resume much is answered by the store and asks nothing. A call that waited for a leader that never was sent gets
+    its place; one that waited for a leader that was sent and failed goes at once, since a second wait might be as
+    vain, and the next to come leads.
 
     Args:
         cache: the provider's.
-        assembler: says which prompts lead.
-        shared: tokens that all prompts of the convoy have in common.
+        shared: tokens that all prompts of the group have in common.
         different: how many different questions have to lead.
     """
 
-    def __init__(
-        self, cache: PrefixCache, assembler: PromptAssembler, shared: int, different: int = 1
-    ) -> None:
+    def __init__(self, cache: PrefixCache, shared: int, different: int = 1) -> None:
         self._cache = cache
-        self._assembler = assembler
         self._shared = shared
         self._different = different
         self._leaders: list[Leader] = []
@@ -142,8 +138,11 @@ class Convoy:
         """Whether leading is worth its time: the provider has a cache, and the prompts have enough in common."""
         return self._cache.used and self._shared >= WORTHWHILE
 
-    async def join(self, task: Task) -> Leader | None:
+    async def join(self, question: str) -> Leader | None:
         """Become a leader, or wait for those there are.
+
+        Args:
+            question: the text that this prompt does not share with the others.
 
         Returns:
             The caller's own place at the front, to be told what becomes of its call; None for a follower,
@@ -153,9 +152,9 @@ class Convoy:
         """
         while self.active:
             self._leaders = [leader for leader in self._leaders if not leader.vacant]
-            front = [leader.task for leader in self._leaders]
-            if len(front) in self._assembler.leaders([*front, task], self._different):
-                self._leaders.append(Leader(self._cache, task))
+            front = {leader.question for leader in self._leaders}
+            if question not in front and len(front) < self._different:
+                self._leaders.append(Leader(self._cache, question))
                 return self._leaders[-1]
             ahead = tuple(self._leaders)
             for leader in ahead:

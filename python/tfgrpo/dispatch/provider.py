@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from tfgrpo.config import Endpoint
 from tfgrpo.dispatch.admission import Admission, Lease
 from tfgrpo.dispatch.retry import EARNED_PAID, EARNED_RETRIES, FIRST_PAID, FIRST_RETRIES, Allowance, Breaker
 from tfgrpo.errors import ModelError, ModelTimeoutError, OverloadedError, RateLimitedError
-from tfgrpo.models import Model
 from tfgrpo.models.pricing import cost
-from tfgrpo.types import ModelReply, ModelRequest, Role, Usage
+from tfgrpo.protocols import Model
+from tfgrpo.types import ModelReply, ModelRequest, Price, Role, Usage
 
 #: Output tokens assumed for a call before any call of its role has told better.
 FIRST_OUTPUT_GUESS = 256
@@ -22,19 +21,18 @@ class Provider:
     Args:
         model: answers them.
         admission: lets them go.
-        endpoint: its prices and its name.
+        price: of its calls; None counts them as free.
     """
 
-    def __init__(self, model: Model, admission: Admission, endpoint: Endpoint) -> None:
+    def __init__(self, model: Model, admission: Admission, price: Price | None = None) -> None:
         self.model = model
         self.admission = admission
-        self.label = endpoint.label
         self.breaker = Breaker()
         self.retries = Allowance(FIRST_RETRIES, EARNED_RETRIES)
         self.paid_retries = Allowance(FIRST_PAID, EARNED_PAID)
         self.worked = False
         self._in_flight = 0
-        self._price = endpoint.price
+        self._price = price
         self._output_mean: dict[Role, float] = {}
 
     # --- what a call costs -------------------------------------------------------------------------------

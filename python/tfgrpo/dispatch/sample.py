@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from tfgrpo.dispatch.admission import Admission
-from tfgrpo.dispatch.budget import Budget, budget_share
+from tfgrpo.dispatch.budget import Budget
 from tfgrpo.events import AdmissionState, Hooks, Sampled
 from tfgrpo.types import Role
 
@@ -59,9 +59,7 @@ def sample(named: Mapping[str, Admission], budget: Budget, waits: Mapping[str, i
     """One sample, now."""
     states: dict[str, AdmissionState] = {name: admission.snapshot() for name, admission in named.items()}
     waiting = {reason: count for reason, count in waits.items() if count}
-    return Sampled(
-        anyio.current_time(), states, budget.spent, budget_share(budget.limits, budget.spent), waiting
-    )
+    return Sampled(anyio.current_time(), states, budget.spent, budget.share, waiting)
 
 
 def name_admissions(admissions: Mapping[Role, Admission]) -> dict[str, Admission]:

@@ -2,9 +2,19 @@
 
 from tfgrpo.distill.advantage import compare
 from tfgrpo.distill.ask import Asker
-from tfgrpo.distill.consolidate import consolidate
+from tfgrpo.distill.consolidate import Settled, consolidate, settle
 from tfgrpo.distill.prompts import Prompts
 from tfgrpo.distill.propose import Proposals, propose
 from tfgrpo.distill.summarize import summarize
 
-__all__ = ["Asker", "Prompts", "Proposals", "compare", "consolidate", "propose", "summarize"]
+__all__ = [
+    "Asker",
+    "Prompts",
+    "Proposals",
+    "Settled",
+    "compare",
+    "consolidate",
+    "propose",
+    "settle",
+    "summarize",
+]

@@ -7,13 +7,14 @@ from typing import Any
 
 from tfgrpo.distill.ask import Asker
 from tfgrpo.distill.parse import read_lesson
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Task
 
 
 async def compare(
     asker: Asker,
-    key: str,
+    key: Key,
     task: Task,
     group: Group,
     summaries: Mapping[int, str],
@@ -24,7 +25,7 @@ async def compare(
 
     Args:
         asker: asks the distiller.
-        key: logical key of the call.
+        key: of the call.
         task: the question.
         group: its rollouts.
         summaries: by rollout index; only these rollouts are compared.

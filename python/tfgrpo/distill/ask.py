@@ -7,17 +7,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tfgrpo.config import Config
 from tfgrpo.distill.prompts import Prompts
 from tfgrpo.errors import DistillError, TfgrpoError
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.models.structured import StructuredOutputError, parse_json_object
 from tfgrpo.types import Choice, Message, ModelReply, ModelRequest
 
 T = TypeVar("T")
 
-#: Sends a request under a logical key; journaling, limits and retries are the engine's.
-Send = Callable[[str, ModelRequest], Awaitable[ModelReply]]
+#: Sends a request under a key; durability, limits and retries are the dispatcher's.
+Send = Callable[[Key, ModelRequest], Awaitable[ModelReply]]
 
 UNREADABLE = (DistillError, StructuredOutputError)
 
@@ -26,20 +26,39 @@ class Asker:
     """Asks the distiller's questions.
 
     Args:
-        send: sends a request under a logical key.
+        send: sends a request under a key.
         prompts: the prompt files in force.
-        config: the objective, whether grades may be shown, bounds, temperature and length.
+        graded: whether rewards and truths may be shown.
+        objective: what is to be learned.
+        lesson: the form of a lesson: "strategy" or "answer".
+        words: the longest experience.
+        neighbours: how many experiences near a text a prompt shows.
+        temperature: of every question.
+        max_tokens: of every answer.
     """
 
-    def __init__(self, send: Send, prompts: Prompts, config: Config) -> None:
+    def __init__(
+        self,
+        send: Send,
+        prompts: Prompts,
+        *,
+        graded: bool = True,
+        objective: str = "",
+        lesson: str = "strategy",
+        words: int = 32,
+        neighbours: int = 10,
+        temperature: float | None = 0.3,
+        max_tokens: int | None = 1024,
+    ) -> None:
         self._send = send
         self._prompts = prompts
-        self._distill = config.distill
-        self._objective = config.practice.learning_objective
-        self._lesson = config.distill.lesson
-        self.graded = config.practice.ground_truth
-        self.words = config.distill.experience_words
-        self._neighbours = config.distill.neighbours
+        self._objective = objective
+        self._lesson = lesson
+        self._neighbours = neighbours
+        self._temperature = temperature
+        self._max_tokens = max_tokens
+        self.graded = graded
+        self.words = words
 
     def near(self, library: ExperienceLibrary, texts: Sequence[str], ids: Iterable[str] = ()) -> str:
         """The experiences that a prompt shows: those nearest to any of the texts, and those with these ids.
@@ -57,7 +76,7 @@ class Asker:
         ordered = sorted(found.values(), key=lambda entry: int(entry.id[1:]))
         return "".join(f"[{entry.id}] {entry.text}\n" for entry in ordered)
 
-    async def text(self, key: str, prompt: str, **values: object) -> str:
+    async def text(self, key: Key, prompt: str, **values: object) -> str:
         """Ask for free text.
 
         Raises:
@@ -68,7 +87,7 @@ class Asker:
 
     async def structured(
         self,
-        key: str,
+        key: Key,
         prompt: str,
         schema: dict[str, Any],
         read: Callable[[Any], T],
@@ -79,7 +98,7 @@ class Asker:
         """Ask for JSON and read every answer; an unreadable one gets one repair round.
 
         Args:
-            key: logical key; the repair of answer i goes under `<key>/repair/<i>`.
+            key: of the question; the repair of answer i goes under `key.do("repair", str(i))`.
             prompt: name of the prompt file.
             schema: the JSON schema of the answer.
             read: turns a decoded JSON value into what is wanted; raises DistillError with a reason.
@@ -106,7 +125,7 @@ class Asker:
                 unreadable.append((index, choice, error))
         if not results:  # one readable answer is enough: a repair costs more than a spare candidate is worth
             index, choice, reason = unreadable[0]
-            repaired = await self._send(f"{key}/repair/{index}", self._repair(request, choice, reason))
+            repaired = await self._send(key.do("repair", str(index)), self._repair(request, choice, reason))
             try:
                 results.append(read(parse_json_object(repaired.choices[0].content)))
             except UNREADABLE as error:
@@ -122,9 +141,7 @@ class Asker:
             words=self.words,
             **values,
         )
-        return ModelRequest(
-            messages, temperature=self._distill.temperature, max_tokens=self._distill.max_tokens
-        )
+        return ModelRequest(messages, temperature=self._temperature, max_tokens=self._max_tokens)
 
     def _repair(self, request: ModelRequest, choice: Choice, reason: TfgrpoError) -> ModelRequest:
         _, user = self._prompts.render("repair", reason=reason.message)

@@ -17,14 +17,51 @@ import msgspec
 from tfgrpo.distill.ask import Asker
 from tfgrpo.distill.parse import check_length, experience_text, read_operations, split_experience
 from tfgrpo.distill.propose import Proposals, operations_schema
-from tfgrpo.errors import DistillError
+from tfgrpo.errors import DistillError, ModelError
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.types import Operation, OperationKind
+from tfgrpo.types import DroppedOperation, Fault, FaultKind, Operation, OperationKind, Struct
+
+
+class Settled(Struct, frozen=True):
+    """The sets of operations a step may take, by name: "proposed" and, where they were consolidated, "consolidated".
+
+    `fault` tells why consolidation broke; the proposals then stand as they are.
+    """
+
+    operations: dict[str, tuple[Operation, ...]]
+    dropped: tuple[DroppedOperation, ...] = ()
+    fault: Fault | None = None
+
+
+async def settle(
+    asker: Asker,
+    key: Key,
+    proposals: tuple[Operation, ...],
+    library: ExperienceLibrary,
+    way: Literal["batch", "strategy", "none"],
+) -> Settled:
+    """The proposals as they are and, where there are several and the way is not "none", consolidated.
+
+    Arguments as in `consolidate`.
+
+    Raises:
+        RunStoppedError, JournalError: the run cannot go on.
+    """
+    if not proposals:
+        return Settled({})
+    if len(proposals) == 1 or way == "none":
+        return Settled({"proposed": proposals})
+    try:
+        consolidated = await consolidate(asker, key, proposals, library, way)
+    except (DistillError, ModelError) as error:
+        return Settled({"proposed": proposals}, fault=Fault(FaultKind.DISTILLER, error.kind, error.message))
+    return Settled({"proposed": proposals, "consolidated": consolidated.operations}, consolidated.dropped)
 
 
 async def consolidate(
     asker: Asker,
-    key: str,
+    key: Key,
     proposals: tuple[Operation, ...],
     library: ExperienceLibrary,
     way: Literal["batch", "strategy"],
@@ -33,7 +70,7 @@ async def consolidate(
 
     Args:
         asker: asks the distiller.
-        key: logical key; also the source of the resulting operations.
+        key: of the calls; also what the resulting operations are ordered by.
         proposals: the step's operations in canonical order.
         library: the library they are proposed for.
         way: "batch" or "strategy".
@@ -55,7 +92,7 @@ async def consolidate(
         lambda value: read_operations(
             value,
             base_version=library.version,
-            source=key,
+            source=key.text,
             sources=_sources(proposals),
             words=asker.words,
         ),
@@ -69,11 +106,11 @@ async def consolidate(
     operations, dropped = replies[0]
     if dropped and not operations:
         raise DistillError(f"no operation of the reply to {key} could be read: {dropped[0].reason}")
-    return Proposals(_with_deletions(operations, key, library), dropped)
+    return Proposals(_with_deletions(operations, key.text, library), dropped)
 
 
 async def _by_strategy(
-    asker: Asker, key: str, proposals: tuple[Operation, ...], library: ExperienceLibrary
+    asker: Asker, key: Key, proposals: tuple[Operation, ...], library: ExperienceLibrary
 ) -> Proposals:
     settled = [operation for operation in proposals if operation.kind is not OperationKind.ADD]
     touched = {operation.target for operation in settled}
@@ -87,15 +124,15 @@ async def _by_strategy(
         if len(texts) < 2:
             settled += members
             continue
-        text = await _generalize(asker, f"{key}/{number}", texts)
+        text = await _generalize(asker, key.do(str(number)), texts)
         parents = tuple(entry.id for entry in known)
         settled.append(
             msgspec.structs.replace(members[0], text=text, sources=_sources(tuple(members)), parents=parents)
         )
-    return Proposals(_with_deletions(tuple(settled), key, library))
+    return Proposals(_with_deletions(tuple(settled), key.text, library))
 
 
-async def _generalize(asker: Asker, key: str, texts: list[str]) -> str:
+async def _generalize(asker: Asker, key: Key, texts: list[str]) -> str:
     """One experience whose situation covers those of several with the same strategy."""
     situations = [split_experience(text)[0] for text in texts]
     strategy = split_experience(texts[0])[1]

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from tfgrpo.distill.ask import Asker
 from tfgrpo.distill.parse import read_operations
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary, Verdict
 from tfgrpo.types import DroppedOperation, Operation, OperationKind, SemanticAdvantage, Struct
 
@@ -21,7 +22,8 @@ class Proposals(Struct, frozen=True):
 
 async def propose(
     asker: Asker,
-    key: str,
+    key: Key,
+    source: str,
     advantage: SemanticAdvantage,
     library: ExperienceLibrary,
     way: Literal["model", "add"] = "model",
@@ -33,7 +35,8 @@ async def propose(
 
     Args:
         asker: asks the distiller.
-        key: logical key; also the source of the operations.
+        key: of the call.
+        source: the key of the group that the lesson is drawn from, as text.
         advantage: the lesson.
         library: E, of which the neighbours of the lesson are in view.
         way: "add" adds the lesson without asking.
@@ -44,17 +47,17 @@ async def propose(
     """
     version = library.version
     if not len(library) or way == "add":
-        return Proposals((addition(advantage, version, key),))
+        return Proposals((addition(advantage, version, source),))
     nearest = library.neighbours(advantage.text, 1)
     if nearest and nearest[0].verdict is Verdict.DUPLICATE:
-        said = addition(advantage, version, key)
+        said = addition(advantage, version, source)
         return Proposals((replace(said, kind=OperationKind.KEEP, target=nearest[0].id, text=""),))
     replies = await asker.structured(
         key,
         "propose",
         operations_schema(asker.words),
         lambda value: read_operations(
-            value, base_version=version, source=key, sources=(advantage.task_id,), words=asker.words
+            value, base_version=version, source=source, sources=(source,), words=asker.words
         ),
         experiences=asker.near(library, [advantage.text]),
         new=advantage.text,
@@ -63,13 +66,13 @@ async def propose(
 
 
 def addition(advantage: SemanticAdvantage, version: int, source: str) -> Operation:
-    """The operation that adds an advantage's lesson as it is."""
+    """The operation that adds an advantage's lesson as it is; `source` is the key of its group, as text."""
     return Operation(
         OperationKind.ADD,
         text=advantage.text,
         base_version=version,
         source=source,
-        sources=(advantage.task_id,),
+        sources=(source,),
     )
 
 

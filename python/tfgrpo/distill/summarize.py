@@ -6,6 +6,7 @@ import json
 from typing import Literal
 
 from tfgrpo.distill.ask import Asker
+from tfgrpo.keys import Key
 from tfgrpo.models.structured import StructuredOutputError, parse_json_object
 from tfgrpo.types import Message, Rollout, Task
 
@@ -15,7 +16,7 @@ SHORT = 400
 
 async def summarize(
     asker: Asker,
-    key: str,
+    key: Key,
     task: Task,
     rollout: Rollout,
     experiences: str,
@@ -25,7 +26,7 @@ async def summarize(
 
     Args:
         asker: asks the distiller.
-        key: logical key of the call.
+        key: of the call.
         task: the question.
         rollout: the attempt.
         experiences: the token prior it ran with.

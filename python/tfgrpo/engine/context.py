@@ -2,151 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-import anyio
 import msgspec
 
-from tfgrpo.config import Config
-from tfgrpo.dispatch.calls import Calls
-from tfgrpo.dispatch.prefix import Convoy, PrefixCache
-from tfgrpo.dispatch.priority import Priority
+from tfgrpo.dispatch import Dispatcher, PrefixCache, PrefixGroup, Priority
 from tfgrpo.distill import Asker
-from tfgrpo.engine.records import key_of, seed_of
-from tfgrpo.errors import FATAL_ERRORS, TfgrpoError
+from tfgrpo.engine.plan import Method
+from tfgrpo.errors import GroupRequestUnsupportedError
 from tfgrpo.events import Hooks
-from tfgrpo.journal import Journal
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
-from tfgrpo.models import GroupRequestUnsupportedError
-from tfgrpo.rollout import Agent
-from tfgrpo.types import ModelReply, ModelRequest, Role, Task, Usage
-from tfgrpo.verify import Verifier
+from tfgrpo.protocols import Agent, AttemptLimits, Store, Tool, Verifier
+from tfgrpo.tasks import gather_ordered
+from tfgrpo.trust import Screen
+from tfgrpo.types import ModelReply, ModelRequest, PriorRecord, Role, Task, Usage
 
-A = TypeVar("A")
-B = TypeVar("B")
+if TYPE_CHECKING:
+    from tfgrpo.engine.gate import Gate
 
 
 @dataclass(frozen=True)
 class Context:
-    """The open parts of a run."""
+    """The open parts of a run.
 
-    config: Config
-    directory: Path
-    journal: Journal
-    calls: Calls
+    `window` is how many groups are under way at once; `directory` is where the library of each step is written, None for
+    nowhere.
+    """
+
+    method: Method
+    store: Store
+    dispatcher: Dispatcher
     agent: Agent
     verifier: Verifier
     asker: Asker
     hooks: Hooks
-    practice_tasks: tuple[Task, ...]
+    gate: Gate
+    cache: PrefixCache
+    directory: Path | None = None
+    screens: tuple[Screen, ...] = ()
+    practice_tasks: tuple[Task, ...] = ()
+    limits: AttemptLimits = AttemptLimits()
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    window: int = 256
 
-    def assembler(self, library: ExperienceLibrary, batch: Sequence[Task]) -> PromptAssembler:
-        """The prompt of a batch of tasks with this library as its token prior."""
-        return PromptAssembler(
-            library, self.config.practice.library_tokens, system=self.config.agent.system, batch=batch
+    async def assembler(self, library: ExperienceLibrary, batch: Sequence[Task]) -> PromptAssembler:
+        """The prompt of a batch of tasks with this library as its token prior, which is recorded.
+
+        Raises:
+            JournalError: the record cannot be made durable.
+        """
+        assembler = PromptAssembler(
+            library, self.method.library_tokens, system=self.method.system, batch=batch
         )
+        await record_prior(self.store, assembler)
+        return assembler
 
-    @cached_property
-    def prefix_cache(self) -> PrefixCache:
-        """What is known of the prefix cache of the rollout model's provider."""
-        return PrefixCache(self.config.model.role(Role.ROLLOUT))
-
-    def convoy(self, assembler: PromptAssembler, tasks: Sequence[Task]) -> Convoy:
+    def step_prefix(self, assembler: PromptAssembler, tasks: Sequence[Task]) -> PrefixGroup:
         """The prompts of several tasks: they have the system text and the prior in common."""
         shared = (assembler.assemble(tasks[0]).breakpoints or (0,))[-1] if tasks else 0
-        return Convoy(self.prefix_cache, assembler, shared, self.prefix_cache.leading_questions)
-
-    def group_convoy(self, assembler: PromptAssembler, task: Task) -> Convoy:
-        """The prompts of one group: they have everything in common."""
-        shared = sum(segment.tokens for segment in assembler.assemble(task).segments)
-        return Convoy(self.prefix_cache, assembler, shared)
+        return PrefixGroup(self.cache, shared, self.cache.leading_questions)
 
 
-def distiller_send(calls: Calls, seed: int) -> Callable[[str, ModelRequest], Awaitable[ModelReply]]:
+async def record_prior(store: Store, assembler: PromptAssembler) -> None:
+    """Record once which entries stand in a prior, under the digest of its text."""
+    prior = assembler.prior
+    if not prior.ids:
+        return
+    key = Key("prior", variant=prior.digest)
+    if await store.get("prior", key, PriorRecord) is None:
+        record = PriorRecord(prior.library.digest, prior.library.version, prior.ids, prior.tokens)
+        await store.record("prior", key, record)
+
+
+def distiller_send(dispatcher: Dispatcher) -> Callable[[Key, ModelRequest], Awaitable[ModelReply]]:
     """How distillation sends a request: as the distiller, on the critical path, with a seed of its own.
 
     Several answers to one request are asked for one by one where the endpoint has no group requests.
     """
 
-    async def one(key: str, request: ModelRequest) -> ModelReply:
-        seeded = msgspec.structs.replace(request, seed=seed_of(seed, key))
-        return await calls.complete(key, Role.DISTILLER, seeded, priority=Priority.CRITICAL)
+    async def one(key: Key, request: ModelRequest) -> ModelReply:
+        return await dispatcher.ask(key, Role.DISTILLER, request, priority=Priority.CRITICAL)
 
-    async def send(key: str, request: ModelRequest) -> ModelReply:
-        limit = calls.group_limit(Role.DISTILLER)
+    async def send(key: Key, request: ModelRequest) -> ModelReply:
+        limit = dispatcher.group_limit(Role.DISTILLER)
         if request.n == 1:
             return await one(key, request)
         if limit is None or request.n <= limit:
             try:
                 return await one(key, request)
             except GroupRequestUnsupportedError:
-                if calls.group_limit(Role.DISTILLER) == limit:
+                if dispatcher.group_limit(Role.DISTILLER) == limit:
                     raise
         single = msgspec.structs.replace(request, n=1)
-        replies = await each(
-            range(request.n), lambda place: one(f"{key}/{key_of('n', place)}", single), paid=True
+        replies = await gather_ordered(
+            range(request.n), lambda place: one(key.do("n", str(place)), single), paid=True
         )
         choices = tuple(choice for reply in replies for choice in reply.choices)
         return ModelReply(choices, sum((reply.usage for reply in replies), Usage()), replies[0].model)
 
     return send
-
-
-async def each(items: Iterable[A], work: Callable[[A], Awaitable[B]], *, paid: bool = False) -> list[B]:
-    """Work on all items at once; results in the order of the items, whatever finishes first.
-
-    The first error of any item cancels all others, and is raised as it is, not in a group: what stops the run
-    before what spoils one item, where both happened.
-
-    Args:
-        items: what to work on.
-        work: on one of them.
-        paid: what spoils one item leaves the others to end, since their calls are paid; then the first error in the
-            order of the items is raised. Only for items that do not wait for one another.
-
-    Cancellation: cancels all items.
-    """
-    todo = list(items)
-    results: dict[int, B] = {}
-    spoilt: dict[int, TfgrpoError] = {}
-
-    async def one(index: int, item: A) -> None:
-        try:
-            results[index] = await work(item)
-        except TfgrpoError as error:
-            if not paid or isinstance(error, FATAL_ERRORS):
-                raise
-            spoilt[index] = error
-
-    try:
-        async with anyio.create_task_group() as group:
-            for index, item in enumerate(todo):
-                group.start_soon(one, index, item)
-    except BaseExceptionGroup as errors:
-        told: BaseExceptionGroup[TfgrpoError] | None = errors.subgroup(TfgrpoError)
-        if told is not None:
-            raise _first(told) from None
-        raise
-    if spoilt:
-        raise spoilt[min(spoilt)]
-    return [results[index] for index in range(len(todo))]
-
-
-def _first(errors: BaseExceptionGroup[TfgrpoError]) -> TfgrpoError:
-    """What stops the run before what spoils one item; of several the one that FATAL_ERRORS names first."""
-    found: list[TfgrpoError] = []
-
-    def gather(group: BaseExceptionGroup[TfgrpoError]) -> None:
-        for error in group.exceptions:
-            if isinstance(error, BaseExceptionGroup):
-                gather(error)
-            else:
-                found.append(error)
-
-    gather(errors)
-    families = (*FATAL_ERRORS, TfgrpoError)
-    return min(found, key=lambda error: [isinstance(error, family) for family in families].index(True))

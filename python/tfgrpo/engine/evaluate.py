@@ -1,97 +1,116 @@
-"""Evaluation: k answers to every held-out task, with or without a library. Never used for learning."""
+"""Evaluation: k answers to every held-out task under each of several arms. Never used for learning."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
-from tfgrpo.dispatch.priority import Priority
-from tfgrpo.engine.context import Context, each
+from tfgrpo.dispatch import PrefixGroup, Priority
+from tfgrpo.engine.context import Context
 from tfgrpo.engine.group import run_rollouts
-from tfgrpo.engine.records import key_of, key_of_index
-from tfgrpo.events import PhaseStarted
-from tfgrpo.journal import JournalReader
-from tfgrpo.library import ExperienceLibrary
+from tfgrpo.engine.plan import evaluation
+from tfgrpo.engine.records import EvaluationRecord
+from tfgrpo.errors import UnmeasuredError
+from tfgrpo.events import PhaseFinished, PhaseStarted
+from tfgrpo.keys import Key
+from tfgrpo.library import ExperienceLibrary, PromptAssembler
+from tfgrpo.tasks import gather_ordered
 from tfgrpo.types import Rollout, Struct, Task
 
 
-class EvaluationRecord(Struct, frozen=True):
-    """A finished evaluation: how many rollouts each task has, in the order of the data."""
+class Arm(Struct, frozen=True):
+    """A way of answering held-out tasks: its name, which begins its keys, and the library in its prompts."""
 
-    rollouts: dict[str, int]
-
-
-class Evaluation(Struct, frozen=True):
-    """The rollouts of one evaluation by task id, in the order of the data."""
-
-    phase: str
-    rollouts: dict[str, tuple[Rollout, ...]]
-
-    def rewards(self) -> dict[str, list[float]]:
-        """The rewards by task; an ungraded rollout has none, so a list may be short or empty."""
-        return {
-            task_id: [rollout.reward.value for rollout in rollouts if rollout.reward is not None]
-            for task_id, rollouts in self.rollouts.items()
-        }
+    name: str
+    library: ExperienceLibrary
 
 
-async def run_evaluation(
-    context: Context, phase: str, tasks: Sequence[Task], library: ExperienceLibrary
-) -> Evaluation:
-    """Answer every task `evaluation.samples` times at the evaluation temperature.
+class Tally:
+    """Counts of one arm: graded answers, and what became of the others with the first message of each kind."""
 
-    A faulted sample is run once more under a new index; what stays ungraded is reported, never counted as 0.
+    def __init__(self) -> None:
+        self.graded = 0
+        self.faults: Counter[tuple[str, str]] = Counter()
+        self._messages: dict[tuple[str, str], str] = {}
+
+    def add(self, rollouts: Sequence[Rollout]) -> None:
+        """Count some rollouts."""
+        for rollout in rollouts:
+            self.graded += rollout.reward is not None
+            if rollout.fault is not None:
+                name = rollout.fault.kind.value, rollout.fault.error
+                self.faults[name] += 1
+                self._messages.setdefault(name, rollout.fault.message)
+
+    def check(self, arm: str) -> None:
+        """See whether there is anything to measure by.
+
+        Raises:
+            UnmeasuredError: nothing was graded.
+        """
+        if self.graded or not self.faults:
+            return
+        ((kind, error), count), total = self.faults.most_common(1)[0], self.faults.total()
+        raise UnmeasuredError(
+            f"Nothing could be measured: {total:,} of {total:,} attempts of the arm {arm!r} ended in a fault, {count:,} "
+            f"of them {error} ({kind}): {self._messages[kind, error]} Mend that and start a new run."
+        )
+
+
+async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[Task]) -> None:
+    """Answer every task `samples` times under every arm, all at once; arms that the store holds are done.
+
+    A faulted sample is run once more under a new index; what stays ungraded is reported, never counted as 0. The
+    rollouts are in the store; no more than those under way are kept in memory.
 
     Args:
         context: the open parts of the run.
-        phase: the first part of the logical keys: "baseline" or "learned".
+        arms: with different names.
         tasks: the held-out tasks.
-        library: the token prior; an empty one is the baseline.
 
     Raises:
         RunStoppedError, JournalError: the run cannot go on.
+        UnmeasuredError: nothing could be graded under an arm.
 
-    Cancellation: propagates; finished rollouts are in the journal.
+    Cancellation: propagates; finished rollouts are in the store.
     """
-    settings = context.config.evaluation
-    assembler = context.assembler(library, tasks)
-    convoy = context.convoy(assembler, tasks)
-    context.hooks.emit(PhaseStarted(phase, len(tasks), len(tasks) * settings.samples))
+    samples = context.method.samples
+    prompts: dict[str, tuple[PromptAssembler, PrefixGroup]] = {}
+    tallies = {arm.name: Tally() for arm in arms}
+    for arm in arms:
+        assembler = await context.assembler(arm.library, tasks)
+        prompts[arm.name] = assembler, context.step_prefix(assembler, tasks)
+        rollouts = evaluation(context.method, arm.name, tasks).attempts
+        context.hooks.emit(
+            PhaseStarted(key=Key(arm.name).text, phase=arm.name, tasks=len(tasks), rollouts=rollouts)
+        )
 
-    async def one(task: Task) -> tuple[Rollout, ...]:
-        async def run(indices: Sequence[int], priority: Priority) -> list[Rollout]:
-            return await run_rollouts(
+    async def one(work: tuple[Task, Arm]) -> int:
+        task, arm = work
+        assembler, prefix = prompts[arm.name]
+
+        async def run(indices: Sequence[int], priority: Priority) -> int:
+            rollouts = await run_rollouts(
                 context,
-                key_of(phase, task.id),
+                Key(arm.name, task=task.id),
                 task,
                 assembler,
                 indices,
-                convoy,
-                temperature=settings.temperature,
+                prefix,
+                temperature=context.method.evaluation_temperature,
                 priority=priority,
             )
+            tallies[arm.name].add(rollouts)
+            return sum(rollout.reward is None for rollout in rollouts)
 
-        rollouts = await run(range(settings.samples), Priority.START)
-        faulted = sum(rollout.reward is None for rollout in rollouts)
+        faulted = await run(range(samples), Priority.START)
         if faulted:
-            rollouts += await run(range(settings.samples, settings.samples + faulted), Priority.FINISH)
-        return tuple(rollouts)
+            await run(range(samples, samples + faulted), Priority.FINISH)
+        return samples + faulted
 
-    results = await each(tasks, one)
-    counts = {task.id: len(rollouts) for task, rollouts in zip(tasks, results, strict=True)}
-    await context.journal.record("evaluation", key_of(phase), EvaluationRecord(counts))
-    return Evaluation(phase, {task.id: rollouts for task, rollouts in zip(tasks, results, strict=True)})
-
-
-def stored_evaluation(reader: JournalReader, phase: str) -> Evaluation | None:
-    """A finished evaluation from the journal; None while it is not finished."""
-    record = reader.get("evaluation", key_of(phase), EvaluationRecord)
-    if record is None:
-        return None
-    rollouts = reader.records("rollout", Rollout, prefix=f"{key_of(phase)}/")
-    return Evaluation(
-        phase,
-        {
-            task_id: tuple(rollouts[key_of_index(key_of(phase, task_id), index)] for index in range(count))
-            for task_id, count in record.rollouts.items()
-        },
-    )
+    counts = await gather_ordered(((task, arm) for task in tasks for arm in arms), one, window=context.window)
+    for number, arm in enumerate(arms):
+        own = {task.id: count for task, count in zip(tasks, counts[number :: len(arms)], strict=True)}
+        await context.store.record("evaluation", Key(arm.name), EvaluationRecord(own))
+        context.hooks.emit(PhaseFinished(key=Key(arm.name).text, phase=arm.name))
+        tallies[arm.name].check(arm.name)

@@ -1,16 +1,15 @@
-"""What the engine makes durable beside calls: groups, steps, and the shape of logical keys."""
+"""What the engine makes durable beside effects and rollouts: groups, steps, libraries, evaluations."""
 
 from __future__ import annotations
 
-import hashlib
-from urllib.parse import quote
-
+from tfgrpo.errors import JournalError
+from tfgrpo.keys import Key
+from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import (
     ApplyReport,
     DroppedOperation,
     Fault,
     Operation,
-    Role,
     SemanticAdvantage,
     Signal,
     Struct,
@@ -21,7 +20,7 @@ class GroupRecord(Struct, frozen=True):
     """One practice group, closed: its signal, what was drawn from it, and what broke while drawing it.
 
     `rewards` by rollout index, None where the rollout has none; `gain` is what the chosen lesson gained on
-    re-run rollouts, None without `select = "gain"`.
+    re-run rollouts, None where no gate measured it.
     """
 
     step: int
@@ -64,28 +63,37 @@ class StepRecord(Struct, frozen=True):
     fault: Fault | None = None
 
 
-class SingleRequests(Struct, frozen=True):
-    """The endpoint of a role refused a group request: its calls ask for one answer each from then on."""
+class EvaluationRecord(Struct, frozen=True):
+    """A finished evaluation: how many rollouts each task has, in the order of the data."""
 
-    role: Role
+    rollouts: dict[str, int]
 
 
 class StoredLibrary(Struct, frozen=True):
-    """A library in the journal, under its digest, as its JSON text."""
+    """A library in the store, under its digest, as its JSON text."""
 
     body: str
 
 
-def key_of(*parts: str | int) -> str:
-    """A logical key: parts joined by "/", numbers padded so that keys sort, ids quoted."""
-    return "/".join(f"{part:04d}" if isinstance(part, int) else quote(part, safe="") for part in parts)
+def library_key(digest: str) -> Key:
+    """The key of the record of a library."""
+    return Key("library", variant=digest)
 
 
-def key_of_index(key: str, index: int) -> str:
-    """The logical key of one rollout of a group."""
-    return f"{key}/{key_of(index)}"
+def stored_library(stored: StoredLibrary | None, closed: StepRecord) -> ExperienceLibrary:
+    """The library that a closed step led to, from its record.
 
-
-def seed_of(seed: int, key: str) -> int:
-    """The sampling seed of a call: a function of the run's seed and the call's key, 31 bits."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{key}".encode()).digest()[:4], "big") >> 1
+    Raises:
+        JournalError: there is none, or another one.
+    """
+    if stored is None:
+        raise JournalError(
+            f"The journal holds no library version {closed.version}, which step {closed.step} made."
+        )
+    library = ExperienceLibrary.from_json(stored.body.encode())
+    if library.digest != closed.digest:
+        raise JournalError(
+            f"Library version {closed.version} in the journal has digest {library.digest}, "
+            f"but step {closed.step} recorded {closed.digest}; the journal is damaged."
+        )
+    return library

@@ -2,23 +2,26 @@
 
 Step k makes v_k of v_{k-1}. All before its end reads the library that was there when it began, which is v_{k-1}
 or, with `practice.max_staleness` = s, v_{k-1-s}; nothing of a step waits for another group before the end, the
-only barrier, and only the end waits for step k-1. The step is a function of (these libraries, tasks, model
-replies): the same replies give the same v_k, whatever finished first.
+only barrier, and only the end waits for step k-1. The step is a function of (these libraries, tasks, effects):
+the same replies give the same v_k, whatever finished first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from tfgrpo.distill import compare, consolidate, propose, summarize
-from tfgrpo.engine.context import Context, each
-from tfgrpo.engine.gate import Rewards, choose_lesson, choose_library
+from tfgrpo.distill import compare, propose, settle, summarize
+from tfgrpo.engine.context import Context
+from tfgrpo.engine.gate import Rewards, different
 from tfgrpo.engine.group import run_group, usable
-from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, key_of
+from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, library_key
 from tfgrpo.errors import DistillError, ModelError
-from tfgrpo.events import GroupFinished, StepFinished
+from tfgrpo.events import GroupFinished, GroupStarted, StepFinished
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
-from tfgrpo.types import DroppedOperation, Fault, FaultKind, Group, Operation, Signal, Task
+from tfgrpo.tasks import gather_ordered
+from tfgrpo.trust import screened
+from tfgrpo.types import Fault, FaultKind, Group, Signal, Task
 
 
 async def run_step(
@@ -45,26 +48,24 @@ async def run_step(
     Raises:
         RunStoppedError, JournalError: the run cannot go on; `tfgrpo resume` continues at the next call.
 
-    Cancellation: propagates; completed calls and closed groups are in the journal.
+    Cancellation: propagates; completed effects and closed groups are in the store.
     """
-    assembler = context.assembler(seen, tasks)
-    convoy = context.convoy(assembler, tasks)
+    this = Key("practice", step)
+    assembler = await context.assembler(seen, tasks)
+    prefix = context.step_prefix(assembler, tasks)
     rewards = Rewards(tasks)
 
     async def practise(task: Task) -> GroupRecord:
+        key = this.of(task=task.id)
+        context.hooks.emit(GroupStarted(key=key.text, parent=this.text, step=step, task_id=task.id))
         # 1. Rollouts: G attempts at the task with the library in the prompt, each graded.
         group = await run_group(
-            context,
-            key_of("practice", step, task.id),
-            task,
-            assembler,
-            convoy,
-            graded_needed=context.config.practice.graded_needed,
+            context, key, task, assembler, prefix, graded_needed=context.method.graded_needed
         )
         rewards.put(group)
-        context.hooks.emit(GroupFinished(step, group))
+        context.hooks.emit(GroupFinished(key=key.text, parent=this.text, step=step, group=group))
         # A group that closed before the run was stopped stays as it is, faults included.
-        record = context.journal.get("group", key_of(step, task.id), GroupRecord)
+        record = await context.store.get("group", key, GroupRecord)
         if record is not None:
             return record
         # 2. Signal: only a group whose rewards differ teaches.
@@ -72,57 +73,56 @@ async def run_step(
             record = await learn(context, step, task, group, assembler, rewards)
         else:
             record = GroupRecord(step, task.id, group.signal, _rewards(group))
-        await context.journal.record("group", key_of(step, task.id), record)
+        await context.store.record("group", key, record, ends=Key("distill", step, task=task.id))
         return record
 
-    records = await each(tasks, practise)
+    records = await gather_ordered(tasks, practise, window=None if context.gate.waits else context.window)
 
     # The barrier: proposals in the order of (task, index), whatever finished first, meet the newest library.
     library = await newest()
     records.sort(key=lambda record: record.task_id)
-    proposals, overtaken = still_valid(
-        (operation for record in records for operation in record.operations), library
-    )
-    dropped = (*(drop for record in records for drop in record.dropped), *overtaken)
+    proposed = [operation for record in records for operation in record.operations]
+    dropped = tuple(drop for record in records for drop in record.dropped)
+    passed = screened(context.screens, proposed, library)
 
     # 5b. Consolidation: the batch's proposals become one coherent set of operations.
-    libraries = {"old": library}
-    reports = {"old": library.apply(())[1]}
-    fault: Fault | None = None
-    if proposals:
-        libraries["proposed"], reports["proposed"] = library.apply(proposals)
-    if len(proposals) > 1 and context.config.practice.consolidate != "none":
-        try:
-            settled = await consolidate(
-                context.asker,
-                key_of("consolidate", step),
-                proposals,
-                library,
-                context.config.practice.consolidate,
-            )
-            libraries["consolidated"], reports["consolidated"] = library.apply(settled.operations)
-            dropped += settled.dropped
-        except (DistillError, ModelError) as error:
-            fault = Fault(FaultKind.DISTILLER, error.kind, error.message)
+    settled = await settle(
+        context.asker, Key("consolidate", step), passed.kept, library, context.method.consolidate
+    )
 
-    # 6. The next library; with select = "gain" it must not lose on re-run practice tasks.
-    chosen, gate = await choose_library(context, step, libraries)
-    learned, report = libraries[chosen], reports[chosen]
-    await context.journal.record("library", learned.digest, StoredLibrary(learned.to_json().decode()))
+    # 6. Operations make libraries, and the gate says which of them is the next.
+    libraries, reports = {"old": library}, {"old": library.apply(())[1]}
+    for name, operations in settled.operations.items():
+        libraries[name], reports[name] = library.apply(operations)
+    chosen = await context.gate.library(context, step, different(libraries))
+    learned, report = libraries[chosen.name], reports[chosen.name]
+    await context.store.record(
+        "library", library_key(learned.digest), StoredLibrary(learned.to_json().decode())
+    )
     record = StepRecord(
         step=step,
         epoch=epoch,
         task_ids=tuple(task.id for task in tasks),
-        chosen=chosen,
+        chosen=chosen.name,
         report=report,
-        dropped=dropped,
+        dropped=(*dropped, *passed.dropped, *settled.dropped),
         version=learned.version,
         digest=learned.digest,
-        gate=gate,
-        fault=fault,
+        gate=chosen.arms,
+        fault=settled.fault,
     )
-    await context.journal.record("step", key_of(step), record)
-    context.hooks.emit(StepFinished(step, report, chosen != "old", learned.version, len(learned)))
+    await context.store.record("step", this, record, ends=Key("consolidate", step))
+    context.hooks.emit(
+        StepFinished(
+            key=this.text,
+            parent=Key("practice").text,
+            step=step,
+            report=report,
+            accepted=chosen.name != "old",
+            version=learned.version,
+            entries=len(learned),
+        )
+    )
     return learned
 
 
@@ -130,68 +130,47 @@ async def learn(
     context: Context, step: int, task: Task, group: Group, assembler: PromptAssembler, rewards: Rewards
 ) -> GroupRecord:
     """From a mixed group to proposed operations; what breaks here is a fault and costs only this lesson."""
-    practice = context.config.practice
-    library = assembler.library
-    key = key_of("distill", step, task.id)
-    record = GroupRecord(step, task.id, group.signal, _rewards(group))
+    method, asker, library = context.method, context.asker, assembler.library
+    key, source = Key("distill", step, task=task.id), Key("practice", step, task=task.id).text
+    graded = _rewards(group)
     try:
         # 3. Summaries: what each rollout did, step by step.
-        comparable = [r for r in group.rollouts if usable(r, blind=not practice.ground_truth)]
-        texts = await each(
+        comparable = [r for r in group.rollouts if usable(r, blind=not method.ground_truth)]
+        texts = await gather_ordered(
             comparable,
             lambda rollout: summarize(
-                context.asker,
-                f"{key}/summary/{key_of(rollout.index)}",
+                asker,
+                key.do("summary", f"{rollout.index:04d}"),
                 task,
                 rollout,
                 assembler.prior.text,
-                practice.summaries,
+                method.summaries,
             ),
             paid=True,
         )
         summaries = {rollout.index: text for rollout, text in zip(comparable, texts, strict=True)}
 
         # 4. Semantic advantage: in words, why the better rollouts won; E is in view.
-        candidates = practice.candidates if practice.select == "gain" else 1
         advantages = await compare(
-            context.asker, f"{key}/advantage", task, group, summaries, library, candidates
+            asker, key.do("advantage"), task, group, summaries, library, context.gate.candidates
         )
-        advantage, gain = await choose_lesson(context, step, task, library, advantages, rewards)
+        advantage, gain = await context.gate.lesson(context, step, task, library, advantages, rewards)
         if advantage is None:
-            return GroupRecord(step, task.id, group.signal, record.rewards, gain=gain)
+            return GroupRecord(step, task.id, group.signal, graded, gain=gain)
 
         # 5a. Operations: ADD, MODIFY, DELETE or KEEP, as the lesson asks for in view of E.
-        proposals = await propose(context.asker, f"{key}/propose", advantage, library, practice.propose)
+        proposals = await propose(asker, key.do("propose"), source, advantage, library, method.propose)
     except (DistillError, ModelError) as error:
         fault = Fault(FaultKind.DISTILLER, error.kind, error.message, error.retryable)
-        return GroupRecord(step, task.id, group.signal, record.rewards, fault=fault)
+        return GroupRecord(step, task.id, group.signal, graded, fault=fault)
     return GroupRecord(
-        step, task.id, group.signal, record.rewards, advantage, proposals.operations, proposals.dropped, gain
+        step, task.id, group.signal, graded, advantage, proposals.operations, proposals.dropped, gain
     )
-
-
-def still_valid(
-    proposals: Iterable[Operation], library: ExperienceLibrary
-) -> tuple[tuple[Operation, ...], tuple[DroppedOperation, ...]]:
-    """Proposals that the newest library can still take, and the others with the reason it gives.
-
-    Only what was proposed for an earlier version is tried, each by itself: its target may have been deleted or
-    rewritten meanwhile, or its text been learned by another step. Consolidation must not revive it: it would
-    propose it as made for the newest version.
-    """
-    valid: list[Operation] = []
-    dropped: list[DroppedOperation] = []
-    for operation in proposals:
-        refused = library.apply((operation,))[1].dropped if operation.base_version < library.version else ()
-        dropped += refused
-        if not refused:
-            valid.append(operation)
-    return tuple(valid), tuple(dropped)
 
 
 def teaches(context: Context, group: Group) -> bool:
     """A mixed group teaches; with G = 1, the paper's ablation, a rollout that is not right does."""
-    if context.config.practice.group_size == 1 and context.config.practice.ground_truth:
+    if context.method.group_size == 1 and context.method.ground_truth:
         return any(rollout.reward is not None and rollout.reward.value < 1 for rollout in group.rollouts)
     return group.signal is Signal.MIXED
 

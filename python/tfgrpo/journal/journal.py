@@ -93,6 +93,7 @@ class Journal:
         self._blobs = BlobStore(last_blob)
         #: Attempts of this engine that have not ended, by the rows of their intents.
         self._open: dict[int, KnownEffect] = {}
+        self._superseded = 0  # those that were cut off, and followed by another
         #: Records that are not durable yet, by kind and key; and what they close.
         self._on_the_way: dict[tuple[str, str], bytes] = {}
         self._closing_owners: set[str] = set()
@@ -226,6 +227,14 @@ class Journal:
         sums = self._effects.sums
         return {role: sums[role].usage for role in sorted(sums)}
 
+    def faults(self) -> Mapping[str, int]:
+        """How many attempts failed, by the name of the error."""
+        return self._effects.faults
+
+    def open_intents(self) -> int:
+        """How many attempts are under way, or were in flight when an engine died: these may have been paid."""
+        return len(self._open) + self._superseded + len(self._effects.left_open)
+
     def seconds_a_call(self) -> Mapping[Role, float]:
         """How long the completed model calls of earlier engines took in the mean, by role."""
         return self._effects.seconds
@@ -296,6 +305,7 @@ class Journal:
             old = remembered.get(new.key)
             if old is not None and self._open.pop(old.row, None) is not None:
                 writer.in_flight -= 1  # an attempt that was cut off has no outcome to come
+                self._superseded += 1
             remembered.put(new)
             self._open[new.row] = new
         error = await job.done

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from tfgrpo.models.model import LimitReading
+from tfgrpo.protocols import LimitReading
 
 Kind = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 

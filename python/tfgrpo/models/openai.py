@@ -17,11 +17,11 @@ import anyio
 import msgspec
 from yarl import URL
 
-from tfgrpo.config import PriceSection
 from tfgrpo.errors import (
     ConfigError,
     ConnectError,
     ConnectionLostError,
+    GroupRequestUnsupportedError,
     MalformedReplyError,
     ModelError,
     ModelTimeoutError,
@@ -29,7 +29,6 @@ from tfgrpo.errors import (
 from tfgrpo.models import failures, wire
 from tfgrpo.models.deadline import Deadline
 from tfgrpo.models.limits import LimitReader
-from tfgrpo.models.model import GroupRequestUnsupportedError, Observer
 from tfgrpo.models.pricing import priced
 from tfgrpo.models.stream import StreamReader
 from tfgrpo.models.transport import (
@@ -40,7 +39,8 @@ from tfgrpo.models.transport import (
     TooLargeError,
     TransportError,
 )
-from tfgrpo.types import Choice, ModelReply, ModelRequest
+from tfgrpo.protocols import Observer
+from tfgrpo.types import Choice, ModelReply, ModelRequest, Price
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class OpenAIModel:
         timeout: float = 600.0,
         group_requests: Literal["auto", "always", "never"] = "auto",
         structured: Literal["auto", "json_schema", "prompt"] = "auto",
-        price: PriceSection | None = None,
+        price: Price | None = None,
         group_limit: int | None = None,
         recount: Callable[[Sequence[str]], Awaitable[int]] | None = None,
     ) -> None:

@@ -1,16 +1,15 @@
-"""What a call costs in US dollars, by the prices of the configuration."""
+"""What a call costs in US dollars, by configured prices."""
 
 from __future__ import annotations
 
 import msgspec
 
-from tfgrpo.config import PriceSection
-from tfgrpo.types import Usage
+from tfgrpo.types import Price, Usage
 
 _MILLION = 1_000_000
 
 
-def cost(usage: Usage, price: PriceSection | None) -> float:
+def cost(usage: Usage, price: Price | None) -> float:
     """US dollars for a usage; 0.0 without prices.
 
     Args:
@@ -25,7 +24,7 @@ def cost(usage: Usage, price: PriceSection | None) -> float:
     return dollars / _MILLION
 
 
-def saved_usd(usage: Usage, price: PriceSection | None) -> float:
+def saved_usd(usage: Usage, price: Price | None) -> float:
     """US dollars that cached prompt tokens saved; 0.0 without prices, or without one of their own for them.
 
     Args:
@@ -35,6 +34,6 @@ def saved_usd(usage: Usage, price: PriceSection | None) -> float:
     return cost(msgspec.structs.replace(usage, cached_tokens=0), price) - cost(usage, price)
 
 
-def priced(usage: Usage, price: PriceSection | None) -> Usage:
+def priced(usage: Usage, price: Price | None) -> Usage:
     """The same usage with `usd` set by `cost`."""
     return msgspec.structs.replace(usage, usd=cost(usage, price))

@@ -1,7 +1,8 @@
-"""Rollouts: who attempts a task, and one attempt as one terminal record."""
+"""Rollouts: one attempt at a task as one terminal record, and the agents that are shipped."""
 
-from tfgrpo.rollout.agent import Agent, Ask, Attempt, build_agent
 from tfgrpo.rollout.deadline import Deadline, is_cut_off
-from tfgrpo.rollout.runner import run_rollout
+from tfgrpo.rollout.direct import DirectAgent
+from tfgrpo.rollout.runner import run_attempt
+from tfgrpo.rollout.scope import AttemptScope
 
-__all__ = ["Agent", "Ask", "Attempt", "Deadline", "build_agent", "is_cut_off", "run_rollout"]
+__all__ = ["AttemptScope", "Deadline", "DirectAgent", "is_cut_off", "run_attempt"]

@@ -8,46 +8,62 @@ from typing import Self
 
 import anyio
 
+from tfgrpo.dispatch import Watcher
 from tfgrpo.errors import CutOffError, ModelError, TaskTimeoutError
-from tfgrpo.types import Rollout
+from tfgrpo.types import Ending, Rollout
 
 
 class Deadline:
     """Bounds what is done inside of it; past the bound the block ends with the error that says why.
 
-    The clock starts with the first call that is really sent, so a rollout that waits for its first slot loses
-    nothing by it. Whatever comes after counts, later turns and retries too, but for the time from a 429 to the
-    next launch: a provider that paces us must not turn rollouts into faults.
+    The clock starts when the first effect is really sent. It stands while all that the attempt waits for is a slot of
+    ours: a queue for a place, for money, for a provider that paces us or is down. All else counts, the agent's own
+    work and the pauses before retries too.
 
     Args:
         seconds: from the first launch to the answer.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float = math.inf) -> None:
         self._seconds = self._left = seconds
+        self._started = False
         self._running_since: float | None = None
+        self._outstanding = self._queued = 0
         self._scope = anyio.CancelScope()
         self._error: ModelError | None = None
 
-    def start(self) -> None:
-        """A call was sent: the clock runs, if it did not."""
-        if self._running_since is None:
-            self._running_since = anyio.current_time()
-            self._scope.deadline = self._running_since + self._left
+    def watch(self) -> EffectWatch:
+        """A watcher of one effect of the attempt, from now until `EffectWatch.ended`."""
+        self._outstanding += 1
+        self._queued += 1
+        self._set()
+        return EffectWatch(self)
 
-    def pause(self) -> None:
-        """A call was refused by a limit: the clock stands until the next one is sent."""
-        if self._running_since is not None:
-            self._left -= anyio.current_time() - self._running_since
-            self._running_since = None
-            self._scope.deadline = math.inf
+    def launched(self) -> None:
+        """Count one effect less that waits for a slot."""
+        self._started = True
+        self._queued -= 1
+        self._set()
+
+    def queue(self) -> None:
+        """Count one effect more that waits for a slot."""
+        self._queued += 1
+        self._set()
+
+    def ended(self, *, queued: bool) -> None:
+        """Count one effect less."""
+        self._outstanding -= 1
+        self._queued -= queued
+        self._set()
 
     def lift(self) -> None:
-        """The answer is there: grading it has a bound of its own."""
+        """Let the clock stand for good: the answer is there, and grading it has a bound of its own."""
+        self._left = math.inf
+        self._running_since = None
         self._scope.deadline = math.inf
 
     def cut(self) -> None:
-        """The group closes without this attempt, whether or not it has begun."""
+        """End the attempt: its group closes without it, whether or not it has begun."""
         if self._error is None and not self._scope.cancel_called:
             self._error = CutOffError(
                 "This straggler was cut off, as its group had enough usable rollouts without it; it counts in "
@@ -67,6 +83,19 @@ class Deadline:
             )
         return self._error
 
+    def _set(self) -> None:
+        """Let the clock run, or stand."""
+        if self._left == math.inf:
+            return
+        runs = self._started and (self._outstanding == 0 or self._queued < self._outstanding)
+        if runs and self._running_since is None:
+            self._running_since = anyio.current_time()
+            self._scope.deadline = self._running_since + self._left
+        elif not runs and self._running_since is not None:
+            self._left -= anyio.current_time() - self._running_since
+            self._running_since = None
+            self._scope.deadline = math.inf
+
     def __enter__(self) -> Self:
         """Enter once.
 
@@ -74,7 +103,7 @@ class Deadline:
             ModelError: the attempt was cut off before it began.
         """
         if self._error is not None:
-            raise self._error
+            raise self._error.again()
         self._scope.__enter__()
         return self
 
@@ -83,10 +112,43 @@ class Deadline:
     ) -> bool:
         swallowed = self._scope.__exit__(kind, error, trace)
         if self._scope.cancelled_caught and self.error is not None:
-            raise self.error from None
+            raise self.error.again() from None
         return bool(swallowed)
+
+
+class EffectWatch(Watcher):
+    """Tells a deadline what becomes of one effect."""
+
+    __slots__ = ("_deadline", "_queued")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._queued = True
+
+    def launched(self) -> None:
+        """See `Watcher`."""
+        if self._queued:
+            self._queued = False
+            self._deadline.launched()
+
+    def queued(self) -> None:
+        """See `Watcher`."""
+        if not self._queued:
+            self._queued = True
+            self._deadline.queue()
+
+    def abandoned(self) -> ModelError | None:
+        """See `Watcher`."""
+        return self._deadline.error
+
+    def ended(self) -> None:
+        """Tell that the effect is over."""
+        self._deadline.ended(queued=self._queued)
 
 
 def is_cut_off(rollout: Rollout) -> bool:
     """Whether a rollout is a straggler that was cut off: nobody's fault, and in no statistic."""
-    return rollout.fault is not None and rollout.fault.error == CutOffError.__name__
+    # The first two versions recorded a fault of that name.
+    return rollout.ending is Ending.CUT_OFF or (
+        rollout.fault is not None and rollout.fault.error == CutOffError.__name__
+    )

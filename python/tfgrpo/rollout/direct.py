@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from tfgrpo.config import AgentSection
-from tfgrpo.rollout.agent import Ask, Attempt
-from tfgrpo.types import Message, ModelRequest, StopReason, Trajectory
+from typing import Any
+
+from tfgrpo.protocols import Scope
+from tfgrpo.types import ModelRequest
 
 
 class DirectAgent:
-    """Sends the assembled prompt once; the reply is the answer."""
+    """Sends the assembled prompt once; the reply is the answer.
 
-    def __init__(self, section: AgentSection) -> None:
-        self._section = section
+    Args:
+        max_tokens: the longest answer; None leaves it to the endpoint.
+        top_p: nucleus sampling; None leaves it to the endpoint.
+        response_schema: a JSON schema that the answer must follow.
+    """
 
-    async def attempt(self, messages: tuple[Message, ...], ask: Ask) -> Attempt:
+    def __init__(
+        self,
+        *,
+        max_tokens: int | None = None,
+        top_p: float | None = None,
+        response_schema: dict[str, Any] | None = None,
+    ) -> None:
+        self._asked = {"max_tokens": max_tokens, "top_p": top_p, "response_schema": response_schema}
+
+    async def attempt(self, scope: Scope) -> str:
         """See `Agent.attempt`."""
-        request = ModelRequest(
-            messages,
-            top_p=self._section.top_p,
-            max_tokens=self._section.max_tokens,
-            response_schema=self._section.response_schema,
-        )
-        choice = await ask(request)
-        answer = Message("assistant", choice.content, choice.tool_calls)
-        return Attempt(Trajectory((*messages, answer)), choice.stop_reason is StopReason.LENGTH)
+        reply = await scope.ask(ModelRequest(scope.messages, **self._asked))  # type: ignore[arg-type]
+        return reply.content

@@ -1,71 +1,64 @@
-"""The main job: baseline, practice, evaluation with what was learned, comparison, report; and resuming it."""
+"""The public jobs: practise, evaluate, resume; and the same for scripts without an event loop."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio
 import anyio.to_thread
-import msgspec
 
 from tfgrpo.config import Config, api_key
-from tfgrpo.dataset import Dataset, load_dataset
-from tfgrpo.dispatch.budget import Budget
-from tfgrpo.dispatch.calls import Calls
-from tfgrpo.dispatch.sample import sampling
-from tfgrpo.distill import Asker, Prompts
-from tfgrpo.engine.context import Context, distiller_send
-from tfgrpo.engine.evaluate import run_evaluation
-from tfgrpo.engine.practice import practice_tasks, run_practice
-from tfgrpo.errors import ConfigError, DataError, RunStoppedError
-from tfgrpo.events import Hook, Hooks, Noted, Warned
-from tfgrpo.forecast.ceiling import (
-    RATES,
-    CallSize,
-    files_warning,
-    raise_open_files,
-    which_binds,
-)
-from tfgrpo.forecast.estimate import Estimate, estimate, rollout_size
-from tfgrpo.forecast.guesses import guessed, measured
+from tfgrpo.dispatch import Budget
+from tfgrpo.engine.context import Context
+from tfgrpo.engine.evaluate import Arm, run_evaluation
+from tfgrpo.engine.practice import run_practice
+from tfgrpo.errors import ConfigError, RunStoppedError
+from tfgrpo.events import Hook, Hooks, Warned
 from tfgrpo.journal import Journal
-from tfgrpo.library import ExperienceLibrary, tokenizer_for_model
-from tfgrpo.models import Model
-from tfgrpo.report.build import result_of
-from tfgrpo.report.comparison import Comparison
-from tfgrpo.report.records import read_records
-from tfgrpo.report.result import Result, encode
-from tfgrpo.rollout import build_agent
-from tfgrpo.run.providers import Fetching, open_admissions, open_models
+from tfgrpo.library import ExperienceLibrary
+from tfgrpo.protocols import Agent, AttemptLimits, Model, Store, Tool, Verifier
+from tfgrpo.run.build import build_agent, build_asker, build_cache, build_gate, build_verifier
+from tfgrpo.run.finish import Run, finish
+from tfgrpo.run.forecasting import first_attempts, start_notes
+from tfgrpo.run.inputs import Inputs, limits_of, run_config, unpriced
+from tfgrpo.run.providers import Fetching, no_fetching, open_models, price_of
+from tfgrpo.run.session import close_verifier, open_dispatcher, window_of
 from tfgrpo.run.stop import StopSwitch
-from tfgrpo.rundir import START, Header, Kind, journal_path, read_header, run_config
-from tfgrpo.types import Role, Task, Usage
-from tfgrpo.verify import build_verifier
+from tfgrpo.rundir import LIBRARY, RUN, START, Header, journal_path
+from tfgrpo.trust import Overtaken
+from tfgrpo.types import Role
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run: where it lies, what it learned, and whether that helps.
+class Guests:
+    """Everything that a caller may bring along instead of, or beside, the configured parts."""
 
-    `comparison` is None for an evaluation, which has one arm only.
-    """
-
-    directory: Path
-    library: ExperienceLibrary
-    comparison: Comparison | None
-    result: Result
+    agent: Agent | None = None
+    verifier: Verifier | None = None
+    models: Mapping[Role, Model] | None = None
+    tools: tuple[Tool, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    stop: StopSwitch | None = None
+    fetching: Fetching = no_fetching
 
 
 async def practice(
     config: Config,
     *,
+    agent: Agent | None = None,
+    verifier: Verifier | None = None,
+    tools: Iterable[Tool] = (),
     hooks: Iterable[Hook] = (),
     run_dir: str | Path | None = None,
+    store: Store | None = None,
     models: Mapping[Role, Model] | None = None,
     stop: StopSwitch | None = None,
     fetching: Fetching | None = None,
@@ -74,8 +67,13 @@ async def practice(
 
     Args:
         config: from `load_config`; `data.practice` is needed.
+        agent: attempts the tasks, instead of the configured one.
+        verifier: grades them, instead of the configured one.
+        tools: that the agent may call by name.
         hooks: called with every event (`tfgrpo.events`).
         run_dir: the run directory, which must be new; by default `runs/<name>-<id>`.
+        store: an open store in place of the run directory's journal; a run that it holds is gone on with. Nothing
+            else is written then, unless `run_dir` is given as well.
         models: models to use in place of the configured endpoints, one for every role.
         stop: asks the run to stop with everything kept.
         fetching: told about the download of an embedded model's weights.
@@ -87,33 +85,21 @@ async def practice(
 
     Cancellation: aborts calls in flight, which then count as possibly paid; all else is kept for `resume`.
     """
-    inputs = _Inputs.load_practice(config)
-    return await _start(inputs, run_dir, _Surroundings(tuple(hooks), models, stop, fetching))
-
-
-def estimate_practice(config: Config, source: str | Path | None = None) -> Estimate:
-    """What `practice` with this configuration will take; nothing is sent and nothing is written.
-
-    Args:
-        config: from `load_config`; `data.practice` is needed.
-        source: a run directory whose means take the place of the guesses.
-
-    Raises:
-        ConfigError: configuration, data or `source` are unusable.
-        JournalError: the journal of `source` is damaged.
-    """
-    inputs = _Inputs.load_practice(config)
-    guesses = guessed(config) if source is None else measured(config, Path(source))
-    tasks = inputs.drawn()
-    return estimate(config, tasks, inputs.held_out.tasks, inputs.prompts, guesses=guesses)
+    guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
+    inputs = Inputs.load("practice", config, own_verifier=verifier is not None)
+    return await _start(inputs, run_dir, store, guests)
 
 
 async def evaluate(
     config: Config,
     *,
     library: ExperienceLibrary | None = None,
+    agent: Agent | None = None,
+    verifier: Verifier | None = None,
+    tools: Iterable[Tool] = (),
     hooks: Iterable[Hook] = (),
     run_dir: str | Path | None = None,
+    store: Store | None = None,
     models: Mapping[Role, Model] | None = None,
     stop: StopSwitch | None = None,
     fetching: Fetching | None = None,
@@ -122,24 +108,31 @@ async def evaluate(
 
     Arguments, errors and cancellation as in `practice`; `library` is the token prior.
     """
-    inputs = _Inputs.load("evaluation", config, library or ExperienceLibrary.empty())
-    return await _start(inputs, run_dir, _Surroundings(tuple(hooks), models, stop, fetching))
+    guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
+    inputs = Inputs.load("evaluation", config, library, own_verifier=verifier is not None)
+    return await _start(inputs, run_dir, store, guests)
 
 
 async def resume(
     run_dir: str | Path,
     *,
     overrides: Mapping[str, Any] | None = None,
+    agent: Agent | None = None,
+    verifier: Verifier | None = None,
+    tools: Iterable[Tool] = (),
     hooks: Iterable[Hook] = (),
     models: Mapping[Role, Model] | None = None,
     stop: StopSwitch | None = None,
     fetching: Fetching | None = None,
 ) -> Run:
-    """Go on with a run at the next call that is not completed; a finished run is only reported again.
+    """Go on with a run at the next effect that is not completed; a finished run is only reported again.
 
     Args:
         run_dir: the run directory.
-        overrides: dotted keys under `limits` and `budget`, the only ones that may change in a run.
+        overrides: dotted keys of settings that do not shape results, such as "budget.usd".
+        agent: as in `practice`: the one that the run was started with.
+        verifier: as in `practice`, likewise.
+        tools: as in `practice`.
         hooks: as in `practice`.
         models: as in `practice`.
         stop: as in `practice`.
@@ -151,149 +144,150 @@ async def resume(
         JournalError: as in `practice`.
     """
     directory = Path(run_dir)
-    hooks = tuple(hooks)
-    journal = Journal.open(journal_path(directory), on_trouble=_trouble(hooks))
-    async with journal:
-        header = read_header(journal.header, directory)
+    guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
+    path = await anyio.to_thread.run_sync(journal_path, directory)
+    async with await Journal.open(path, on_trouble=_trouble(guests.hooks)) as store:
+        header = await store.get("run", RUN, Header)
+        if header is None:
+            raise ConfigError(f"{directory}: holds no run, but the effects of an engine; open it with tfgrpo.Engine.")
         config = run_config(header, directory, overrides)
-        inputs = _Inputs.load(header.kind, config, ExperienceLibrary.load(directory / START))
-        inputs.must_match(header, directory)
-        surroundings = _Surroundings(tuple(hooks), models, stop, fetching)
-        return await _work(journal, inputs, directory, surroundings)
+
+        def load() -> Inputs:
+            start = ExperienceLibrary.load(directory / START)
+            return Inputs.load(header.kind, config, start, own_verifier=verifier is not None)
+
+        inputs = await anyio.to_thread.run_sync(load)
+        return await _work(store, inputs, directory, guests)
 
 
-@dataclass(frozen=True)
-class _Surroundings:
-    """What a caller brings along and no result depends on (but for `models`)."""
+def practice_sync(config: Config, **arguments: Any) -> Run:
+    """`practice` for scripts and notebooks: runs an event loop of its own, in a thread where one is running.
 
-    hooks: tuple[Hook, ...]
-    models: Mapping[Role, Model] | None
-    stop: StopSwitch | None
-    fetching: Fetching | None
+    Arguments and errors as in `practice`. Ctrl-C cancels the run; all that was acknowledged is kept.
+    """
+    return run_sync(lambda: practice(config, **arguments))
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """Everything a run's results depend on, loaded and checked before anything is paid."""
-
-    kind: Kind
-    config: Config
-    held_out: Dataset
-    practice: Dataset | None
-    library: ExperienceLibrary
-    prompts: Prompts
-
-    @classmethod
-    def load_practice(cls, config: Config) -> _Inputs:
-        if config.data.practice is None:
-            raise ConfigError("data.practice is missing: practising needs practice tasks.")
-        return cls.load("practice", config, ExperienceLibrary.empty())
-
-    @classmethod
-    def load(cls, kind: Kind, config: Config, library: ExperienceLibrary) -> _Inputs:
-        practice = config.data.practice if kind == "practice" else None
-        held_out = load_dataset(config.data.held_out, key="data.held_out")
-        tasks = None if practice is None else load_dataset(practice, key="data.practice")
-        if tasks is not None:
-            _check_disjoint(tasks, held_out)
-        if config.verifier.kind != "python":
-            _check_truths(held_out, "data.held_out", config.verifier.kind)
-            if tasks is not None and config.practice.ground_truth:
-                _check_truths(tasks, "data.practice", config.verifier.kind)
-        # Counted as the model counts that will read it.
-        counted = library.with_tokenizer(tokenizer_for_model(config.model.role(Role.ROLLOUT).label))
-        return cls(kind, config, held_out, tasks, counted, Prompts(config.distill.prompts))
-
-    def drawn(self) -> tuple[Task, ...]:
-        """The tasks that are practised on; none in an evaluation."""
-        return () if self.practice is None else practice_tasks(self.config, self.practice.tasks)
-
-    def header(self, started: float) -> Header:
-        return Header(
-            kind=self.kind,
-            config=self.config.to_toml(),
-            config_hash=self.config.digest(),
-            prompts=self.prompts.digest,
-            held_out=self.held_out.digest,
-            practice=None if self.practice is None else self.practice.digest,
-            library=self.library.digest,
-            started=started,
-        )
-
-    def must_match(self, header: Header, directory: Path) -> None:
-        """Raise ConfigError where an input is not what the run was started with."""
-        now = self.header(header.started)
-        places = {
-            "config_hash": "the configuration",
-            "prompts": "a prompt file",
-            "held_out": f"the data file {self.held_out.path}",
-            "practice": f"the data file {self.practice.path if self.practice else ''}",
-            "library": f"{directory / START}",
-        }
-        for field, place in places.items():
-            if getattr(now, field) != getattr(header, field):
-                raise ConfigError(
-                    f"{directory}: {place} changed since the run was started; restore it, or start a new run."
-                )
+def evaluate_sync(config: Config, **arguments: Any) -> Run:
+    """`evaluate` for scripts and notebooks; see `practice_sync`."""
+    return run_sync(lambda: evaluate(config, **arguments))
 
 
-async def _start(inputs: _Inputs, run_dir: str | Path | None, surroundings: _Surroundings) -> Run:
+def resume_sync(run_dir: str | Path, **arguments: Any) -> Run:
+    """`resume` for scripts and notebooks; see `practice_sync`."""
+    return run_sync(lambda: resume(run_dir, **arguments))
+
+
+def run_sync(job: Callable[[], Awaitable[T]]) -> T:
+    """Run an asynchronous job to its end: in an event loop of its own, in a thread where one is running here."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    async def main() -> T:
+        return await job()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return anyio.run(main)
+    with ThreadPoolExecutor(1) as threads:  # a notebook has a loop already
+        return threads.submit(anyio.run, main).result()
+
+
+def _guests(
+    agent: Agent | None,
+    verifier: Verifier | None,
+    tools: Iterable[Tool],
+    hooks: Iterable[Hook],
+    models: Mapping[Role, Model] | None,
+    stop: StopSwitch | None,
+    fetching: Fetching | None,
+) -> Guests:
+    """Look at what a caller brings along, before anything is opened.
+
+    Raises:
+        ConfigError: something is none of its kind; the message says what to give.
+    """
+    for given, name, method in ((agent, "agent", "attempt"), (verifier, "verifier", "verify")):
+        if isinstance(given, type):
+            raise ConfigError(f"{name} is the class {given.__name__}; give an object: {given.__name__}().")
+        if given is not None and not callable(getattr(given, method, None)):
+            raise ConfigError(
+                f"{name} is a {type(given).__name__} without a method `async def {method}(self, scope)`; give an "
+                "object that has one."
+            )
+    if models is not None and (missing := [role.value for role in Role if role not in models]):
+        raise ConfigError(f"models has none for the role {missing[0]!r}; give one for every role, or leave models out.")
+    Hooks(hooks := tuple(hooks))
+    return Guests(agent, verifier, models, tuple(tools), hooks, stop, fetching or no_fetching)
+
+
+async def _start(inputs: Inputs, run_dir: str | Path | None, store: Store | None, guests: Guests) -> Run:
     # A wrong verifier.function and a missing key are told before anything is created.
-    build_verifier(inputs.config.verifier)
-    if surroundings.models is None:
+    if guests.verifier is None:
+        build_verifier(inputs.config.verifier)
+    if guests.models is None:
         for role in Role:
             api_key(inputs.config.model.role(role))
+    if store is not None:
+        return await _work(store, inputs, None if run_dir is None else Path(run_dir), guests)
     name = inputs.config.run.name
     directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{name}-{secrets.token_hex(3)}"
+    await anyio.to_thread.run_sync(_make, directory, inputs)
+    async with await Journal.create(directory / "journal.db", {}, on_trouble=_trouble(guests.hooks)) as journal:
+        return await _work(journal, inputs, directory, guests)
+
+
+def _make(directory: Path, inputs: Inputs) -> None:
+    """Make the run directory, with its configuration and the library it begins with."""
     if (directory / "journal.db").exists():
         raise ConfigError(f"{directory}: holds a run already; go on with it by tfgrpo resume {directory}.")
-    header = inputs.header(time.time())
     try:
-        (directory / START.parent).mkdir(parents=True, exist_ok=True)
-        (directory / "config.toml").write_text(header.config, encoding="utf-8")
+        (directory / LIBRARY).mkdir(parents=True, exist_ok=True)
+        (directory / "config.toml").write_text(inputs.config.to_toml(), encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"{directory}: cannot be written ({error.strerror}); choose another --run-dir."
         ) from None
     inputs.library.save(directory / START)
-    journal = Journal.create(
-        directory / "journal.db", msgspec.to_builtins(header), on_trouble=_trouble(surroundings.hooks)
-    )
-    async with journal:
-        return await _work(journal, inputs, directory, surroundings)
 
 
-async def _work(journal: Journal, inputs: _Inputs, directory: Path, surroundings: _Surroundings) -> Run:
+async def _work(store: Store, inputs: Inputs, directory: Path | None, guests: Guests) -> Run:
     """Run or go on with a run, up to its result; ends in one error, however many tasks failed."""
+    header = await store.get("run", RUN, Header)
+    if header is None:
+        header = inputs.header(time.time())
+        await store.record("run", RUN, header)
+    else:
+        inputs.must_match(header, directory or "the store")
     try:
         async with AsyncExitStack() as stack:
-            context = await _open(journal, inputs, directory, surroundings, stack)
+            context = await _open(store, inputs, directory, guests, stack)
             held_out = inputs.held_out.tasks
             library = inputs.library
             if inputs.kind == "practice":
-                await run_evaluation(context, "baseline", held_out, library)
+                await run_evaluation(context, [Arm("baseline", library)], held_out)
                 library = await run_practice(context, library)
-            await run_evaluation(context, "learned", held_out, library)
+            await run_evaluation(context, [Arm("learned", library)], held_out)
     except RunStoppedError as error:
         raise _resumable(error, directory) from None
-    return await anyio.to_thread.run_sync(write_report, directory)
+    return await finish(store, header, inputs, directory)
 
 
 async def _open(
-    journal: Journal,
-    inputs: _Inputs,
-    directory: Path,
-    surroundings: _Surroundings,
-    stack: AsyncExitStack,
+    store: Store, inputs: Inputs, directory: Path | None, guests: Guests, stack: AsyncExitStack
 ) -> Context:
+    """Open what a run works with; `stack` closes it."""
     config = inputs.config
-    hooks = Hooks(surroundings.hooks)
-    models = surroundings.models
+    hooks = Hooks((*guests.hooks, *first_attempts(inputs, guests.agent, guests.hooks)))
+    limits = limits_of(config)
+    endpoints = {role: config.model.role(role) for role in Role}
+    models = guests.models
     if models is None:
-        models = await open_models(config, stack, directory, surroundings.fetching or _ignore)
-    verifier = build_verifier(config.verifier)
-    stack.push_async_callback(verifier.aclose)
-    spent = sum(journal.reader.usage_by_role().values(), Usage())
+        place = directory or Path.cwd()
+        models = await open_models(endpoints, limits, stack, place, guests.fetching)
+    verifier = guests.verifier or build_verifier(config.verifier)
+    stack.push_async_callback(close_verifier, verifier)
     for role in unpriced(config):
         hooks.emit(
             Warned(
@@ -301,126 +295,51 @@ async def _open(
                 "set the prices, or budget.tokens."
             )
         )
-    budget = Budget(config.budget, spent, lambda message: hooks.emit(Warned(message)))
-    admissions = open_admissions(config.limits, models)
-    calls = Calls(journal, models, admissions, budget, config, hooks)
-    calls.count_open_intents()
-    await stack.enter_async_context(sampling(hooks, admissions, budget, calls.waits))
-    for told in start_notes(config, inputs, journal, models):
+    dispatcher = await stack.enter_async_context(
+        open_dispatcher(
+            store,
+            models,
+            hooks,
+            limits=limits,
+            budget=Budget(config.budget.usd, config.budget.tokens),
+            prices={role: price_of(endpoint.price) for role, endpoint in endpoints.items()},
+            seed=config.run.seed,
+            stop=guests.stop,
+        )
+    )
+    for told in start_notes(inputs, store.seconds_a_call(), models, guests.agent):
         hooks.emit(told)
-    if surroundings.stop is not None:
-        surroundings.stop.attach(calls.halt)
     return Context(
-        config=config,
-        directory=directory,
-        journal=journal,
-        calls=calls,
-        agent=build_agent(config.agent),
+        method=inputs.method,
+        store=store,
+        dispatcher=dispatcher,
+        agent=guests.agent or build_agent(config.agent),
         verifier=verifier,
-        asker=Asker(distiller_send(calls, config.run.seed), inputs.prompts, config),
+        asker=build_asker(config, inputs.prompts, dispatcher),
         hooks=hooks,
+        gate=build_gate(inputs.method),
+        screens=(Overtaken(),),
+        cache=build_cache(endpoints[Role.ROLLOUT]),
+        directory=None if directory is None else directory / LIBRARY,
         practice_tasks=inputs.drawn(),
+        limits=AttemptLimits(config.limits.task_timeout),
+        tools={tool.name: tool for tool in guests.tools},
+        window=window_of(limits),
     )
 
 
-def start_notes(
-    config: Config, inputs: _Inputs, journal: Journal, models: Mapping[Role, Model]
-) -> Iterator[Warned | Noted]:
-    """What binds, said before the first call: open files, and for each endpoint its calls and rates."""
-    limits = config.limits
-    if warning := files_warning(raise_open_files(limits.concurrency), limits.concurrency):
-        yield Warned(warning)
-    tokens: tuple[float, float] | tuple[None, None] = (None, None)
-    if any(getattr(limits, key, None) is not None for key in RATES if key != "requests_per_minute"):
-        tokens = rollout_size(
-            estimate(config, inputs.drawn(), inputs.held_out.tasks, inputs.prompts, library=inputs.library)
-        )
-    seconds = journal.seconds_a_call
-    told: dict[str, list[str]] = {}
-    seen: set[int] = set()
-    for role in (Role.ROLLOUT,) if inputs.kind == "evaluation" else (Role.ROLLOUT, Role.DISTILLER):
-        if id(models[role]) in seen:
-            continue
-        seen.add(id(models[role]))
-        call = CallSize(seconds.get(role), *(tokens if role is Role.ROLLOUT else (None, None)))
-        slots = models[role].group_limit if config.model.role(role).local else None
-        told.setdefault(which_binds(limits, call, slots), []).append(role.value)
-    for said, roles in told.items():
-        yield Noted(said if len(seen) == 1 else f"{' and '.join(roles)}: {said}")
-
-
-def write_report(run_dir: str | Path) -> Run:
-    """Build the result of a finished run from its journal; writes `result.json` and `report.html`.
-
-    Raises:
-        ConfigError: no run there, or it is not finished.
-        JournalError: the journal is damaged.
-    """
-    from tfgrpo.report.html import render  # brings matplotlib: a second that only a finished run spends
-
-    directory = Path(run_dir)
-    records = read_records(directory)
-    comparison, result = result_of(records)
-    try:
-        _replace(directory / "result.json", encode(result))
-        _replace(directory / "report.html", render(result, records).encode())
-    except OSError as error:
-        raise ConfigError(f"{directory}: the report cannot be written: {error.strerror}.") from None
-    return Run(directory, records.library, comparison, result)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(data)
-    new.replace(path)
-
-
-def unpriced(config: Config) -> list[Role]:
-    """The roles whose money a `budget.usd` would not see."""
-    if config.budget.usd is None:
-        return []
-    endpoints = {role: config.model.role(role) for role in (Role.ROLLOUT, Role.DISTILLER)}
-    return [role for role, endpoint in endpoints.items() if endpoint.price is None and not endpoint.local]
-
-
-def _check_disjoint(practice: Dataset, held_out: Dataset) -> None:
-    """Held-out tasks must not be practised on: the verdict would measure memory."""
-    texts = {task.input.strip(): task for task in practice.tasks}
-    for task in held_out.tasks:
-        if (other := texts.get(task.input.strip())) is not None:
-            raise ConfigError(
-                f"data.held_out: task {task.id!r} of {held_out.path} is also practice task {other.id!r} of "
-                f"{practice.path}; held-out tasks must be new, or the verdict would measure memory."
-            )
-
-
-def _check_truths(data: Dataset, key: str, verifier: str) -> None:
-    """A verifier that compares needs something to compare with, and that is told before anything is paid."""
-    missing = [task.id for task in data.tasks if task.truth is None]
-    if missing:
-        raise DataError(
-            f"{key}: {len(missing)} of {len(data.tasks)} tasks of {data.path} have no truth, the first is "
-            f'{missing[0]!r}, and verifier.kind = "{verifier}" compares with it; add the truths, or grade with '
-            'verifier.kind = "python".'
-        )
-
-
-def _resumable(error: RunStoppedError, directory: Path) -> RunStoppedError:
-    error.message = f"{error.reason.message} Go on with: tfgrpo resume {directory}"
+def _resumable(error: RunStoppedError, directory: Path | None) -> RunStoppedError:
+    on = f"tfgrpo resume {directory}" if directory is not None else "the same call with the same store"
+    error.message = f"{error.reason.message} Go on with: {on}"
     error.args = (error.message,)
     return error
 
 
 def _trouble(hooks: Iterable[Hook]) -> Callable[[str | None], None]:
-    """What the journal calls when the disk is full or refuses, and with None when it goes on."""
+    """The callback of the journal when the disk is full or refuses, and with None when it goes on."""
     told = Hooks(tuple(hooks))
 
     def tell(message: str | None) -> None:
         told.emit(Warned(message or "The disk takes data again: the run goes on."))
 
     return tell
-
-
-def _ignore(_done: int, _total: int, _what: str) -> None:
-    pass

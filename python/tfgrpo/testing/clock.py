@@ -89,7 +89,9 @@ class VirtualClock:
 
     def _strange_threads(self) -> bool:
         """Tell if there is a thread whose work is not known here."""
-        alive = threading.active_count()  # before the others: a thread that ends meanwhile must not hide a strange one
+        alive = (
+            threading.active_count()
+        )  # before the others: a thread that ends meanwhile must not hide a strange one
         threads = (list(getattr(executor, "_threads", ())) for executor in self._executors)
         known = sum(thread.is_alive() for executor in threads for thread in executor)
         return bool(alive > 1 + known)

@@ -14,6 +14,7 @@ from tfgrpo.errors import (
     ConnectionLostError,
     ContentFilterError,
     ContextLengthError,
+    GroupRequestUnsupportedError,
     InvalidRequestError,
     MalformedReplyError,
     ModelError,
@@ -24,7 +25,7 @@ from tfgrpo.errors import (
     ServerError,
     UnknownModelError,
 )
-from tfgrpo.models.model import GroupRequestUnsupportedError, Observer
+from tfgrpo.protocols import Observer
 from tfgrpo.testing.faults import Call, FaultPlan, FaultType, PlannedFault
 from tfgrpo.testing.scripts import Script, answers, count_tokens, fingerprint, prompt_tokens
 from tfgrpo.types import Choice, ModelReply, ModelRequest, Usage

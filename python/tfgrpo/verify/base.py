@@ -1,29 +1,9 @@
-"""What a verifier is: a task and a trajectory in, a `Reward` out, and every failure of its own an error."""
+"""What the comparing verifiers have in common."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from tfgrpo.errors import VerifierError
-from tfgrpo.types import Reward, Task, Trajectory
-
-
-class Verifier(Protocol):
-    """Grades trajectories. Any object with these two methods is one; nothing needs to be subclassed."""
-
-    async def verify(self, task: Task, trajectory: Trajectory) -> Reward:
-        """Grade the last answer of a trajectory.
-
-        A wrong or unreadable answer is a reward of 0; a verifier that cannot tell raises instead.
-
-        Raises:
-            VerifierError: the grading itself failed; the attempt is then a fault and never a reward.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Free what the verifier holds; grading afterwards is not allowed. Safe to call twice."""
-        ...
+from tfgrpo.types import Reward, Task
 
 
 def required_truth(task: Task, kind: str) -> str:

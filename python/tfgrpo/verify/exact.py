@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tfgrpo.types import Reward, Task, Trajectory
+from tfgrpo.protocols import Scope
+from tfgrpo.types import Reward
 from tfgrpo.verify.answer import final_answer, normalise
 from tfgrpo.verify.base import missing_field, required_truth
 
@@ -15,17 +16,19 @@ class ExactVerifier:
     normalisation is that of `tfgrpo.verify.answer.normalise`; `Reward.answer` is the normalised answer.
     """
 
+    needs_truth = True
+
     def __init__(self, field: str | None = None) -> None:
         self._field = field
 
-    async def verify(self, task: Task, trajectory: Trajectory) -> Reward:
-        """Grade one trajectory with 1 or 0, without awaiting anything.
+    async def verify(self, scope: Scope) -> Reward:
+        """Grade one answer with 1 or 0, without awaiting anything.
 
         Raises:
             VerifierError: the task has no truth.
         """
-        truth = required_truth(task, "exact")
-        answer = final_answer(trajectory.answer, self._field)
+        truth = required_truth(scope.task, "exact")
+        answer = final_answer(scope.answer, self._field)
         if answer is None:
             return missing_field(str(self._field))
         given = normalise(answer)

@@ -14,7 +14,8 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from tfgrpo.errors import VerifierError
-from tfgrpo.types import Reward, Task, Trajectory
+from tfgrpo.protocols import Scope
+from tfgrpo.types import Reward, Task
 from tfgrpo.verify.answer import final_answer, marked_answer
 from tfgrpo.verify.base import missing_field, required_truth
 
@@ -41,6 +42,8 @@ class MathVerifier:
         workers: at most this many processes; by default the number of processors, four at most.
     """
 
+    needs_truth = True
+
     def __init__(
         self, field: str | None = None, *, timeout: float = 60.0, workers: int | None = None
     ) -> None:
@@ -49,14 +52,14 @@ class MathVerifier:
         self._slots = anyio.CapacityLimiter(workers or min(4, os.cpu_count() or 1))
         self._idle: list[_Worker] = []
 
-    async def verify(self, task: Task, trajectory: Trajectory) -> Reward:
-        """Grade one trajectory with 1 or 0; cancellation kills the worker that was grading it.
+    async def verify(self, scope: Scope) -> Reward:
+        """Grade one answer with 1 or 0; cancellation kills the worker that was grading it.
 
         Raises:
             VerifierError: the task has no readable truth, or the comparison overran, died or did not start.
         """
+        task, reply = scope.task, scope.answer
         truth = required_truth(task, "math")
-        reply = trajectory.answer
         answer = final_answer(reply, self._field)
         if answer is None:
             return missing_field(str(self._field))

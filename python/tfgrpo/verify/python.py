@@ -14,7 +14,8 @@ import anyio
 import anyio.to_thread
 
 from tfgrpo.errors import ConfigError, VerifierError
-from tfgrpo.types import Reward, Task, Trajectory
+from tfgrpo.protocols import Scope
+from tfgrpo.types import Reward, Task
 from tfgrpo.verify.answer import final_answer
 from tfgrpo.verify.base import missing_field
 
@@ -44,13 +45,13 @@ class PythonVerifier:
         self._field = field
         self._timeout = timeout
 
-    async def verify(self, task: Task, trajectory: Trajectory) -> Reward:
-        """Grade one trajectory; cancellation abandons the call.
+    async def verify(self, scope: Scope) -> Reward:
+        """Grade one answer; cancellation abandons the call.
 
         Raises:
             VerifierError: the function raised, overran its time, or returned no number in [0, 1].
         """
-        answer = trajectory.answer
+        task, answer = scope.task, scope.answer
         if self._field is not None:
             found = final_answer(answer, self._field)
             if found is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.world import make_config
+from tests.support.world import make_config
 
 from tfgrpo.config import load_config
 
@@ -33,7 +33,7 @@ def test_what_shapes_results_is(tmp_path: Path, key: str) -> None:
 def test_a_role_may_have_its_own_pace(tmp_path: Path) -> None:
     make_config(tmp_path)
     path = tmp_path / "config.toml"
-    text = path.read_text("utf-8") + '[model.rollout]\nname = "other"\n'
+    text = path.read_text("utf-8") + '[expert.model.rollout]\nname = "other"\n'
     digests = []
     for more in ("", 'prefix_cache = "on"\nprefix_leaders = 2\n'):
         path.write_text(text + more, "utf-8")
