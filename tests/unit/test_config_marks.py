@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from tfgrpo.engine.header import Header, run_config
+from tfgrpo.engine.header import Header, read_header, run_config
 
 from tfgrpo.config import (
     RECIPES,

@@ -17,6 +17,7 @@ from tfgrpo.forecast.ceiling import CallSize, files_warning, open_files, which_b
 from tfgrpo.forecast.facts import LOCAL_SLOTS
 from tfgrpo.run.inputs import limits_of, unpriced
 from tfgrpo.run.providers import open_models
+from tfgrpo.run.stop import StopSwitch
 from tfgrpo.types import Message, ModelRequest, Role, Struct
 
 #: Free bytes below which a run is likely to fill the disk.

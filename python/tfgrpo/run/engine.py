@@ -31,7 +31,7 @@ from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.protocols import Agent, AttemptLimits, Model, Store, Tool, Verifier
 from tfgrpo.rollout import AttemptScope, Deadline, DirectAgent, run_attempt
 from tfgrpo.run.providers import Fetching, no_fetching, open_models, price_of
-from tfgrpo.run.session import open_dispatcher
+from tfgrpo.run.session import close_verifier, open_dispatcher
 from tfgrpo.run.stop import StopSwitch
 from tfgrpo.rundir import RUN, Header
 from tfgrpo.types import Fault, FaultKind, Limits, ModelReply, ModelRequest, Price, Role, Rollout, Task, Usage
