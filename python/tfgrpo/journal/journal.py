@@ -278,7 +278,7 @@ class Journal:
         writer.check()
         writer.bind()
         finished = None
-        if not all([self._unfinished(effect.key.text) for effect in effects]):
+        if not all(self._unfinished(effect.key.text) for effect in effects):
             finished = await self._finished(effects)
         row, now, remembered = self._last_row, self._clock(), self._effects
         tickets: list[Ticket] = []
