@@ -399,6 +399,14 @@ class Store(Protocol):
         """The cost of every finished attempt there is, by role, failed ones included."""
         ...
 
+    def faults(self) -> Mapping[str, int]:
+        """How many attempts at effects failed, by the name of the error."""
+        ...
+
+    def open_intents(self) -> int:
+        """How many attempts are under way, or were in flight when an engine died: these may have been paid."""
+        ...
+
     def seconds_a_call(self) -> Mapping[Role, float]:
         """How long the completed model calls of earlier engines took in the mean, by role."""
         ...

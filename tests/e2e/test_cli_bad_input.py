@@ -13,7 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.world import write_tasks
+from tests.support.world import write_tasks
 
 from tfgrpo.cli import main
 from tfgrpo.testing import LoopbackServer

@@ -9,13 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 from rich.console import Console
-from tests.world import make_config, models, write_tasks
+from tests.support.world import make_config, models, write_tasks
 
 import tfgrpo
 from tfgrpo.cli import main
 from tfgrpo.cli.estimate import show
 from tfgrpo.forecast.estimate import Estimate
-from tfgrpo.run.api import estimate_practice
+from tfgrpo.run.forecasting import estimate_practice
 from tfgrpo.testing import LoopbackServer, ScriptedModel
 from tfgrpo.testing.scripts import practice_script, tickets
 
@@ -118,6 +118,24 @@ def test_mistakes_are_told(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert words in " ".join(captured.err.split())
+
+
+def test_attempts_of_unknown_cost_are_told_as_attempts(tmp_path: Path) -> None:
+    class Strange:
+        async def attempt(self, scope: tfgrpo.Scope) -> str:
+            return scope.task.input
+
+    out = io.StringIO()
+    show(estimate_practice(make_config(tmp_path), agent=Strange()), Console(file=out, width=60))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert ["practice", *"–––––"] in [line.split() for line in lines]
+    text = " ".join(out.getvalue().split())
+    assert (
+        "attempts, each of an unknown number of calls: baseline 10, practice 18, learned 10, summarize"
+        in text
+    )
+    assert "--from RUN_DIR" in text
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.world import write_tasks
+from tests.support.world import write_tasks
 
 from tfgrpo.cli import main
 from tfgrpo.config import SETTINGS, Config, load_config
@@ -90,9 +90,11 @@ def test_a_file_is_split_by_the_seed(folder: Path, capsys: pytest.CaptureFixture
 
 def test_equal_questions_stay_on_one_side(folder: Path) -> None:
     tasks = [{"id": n, "input": f"question {n // 4}", "truth": "x"} for n in range(12)]
-    (folder / "twins.jsonl").write_text("\ufeff" + "\n\n".join(map(json.dumps, tasks)), "utf-8")
+    text = "\ufeff" + "\r\n\n".join(json.dumps(task).replace(", ", ",\r", 1) for task in tasks)
+    (folder / "twins.jsonl").write_bytes(text.encode())
     assert main(["init", "mine", "--data", "twins.jsonl", *ENDPOINT]) == 0
-    assert [len(lines(folder / "mine" / f"{name}.jsonl")) for name in ("practice", "held_out")] == [8, 4]
+    parts = [(folder / "mine" / f"{name}.jsonl").read_bytes() for name in ("practice", "held_out")]
+    assert [part.count(b"\n") for part in parts] == [8, 4]
 
 
 def test_two_files_are_used_where_they_are(folder: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.world import write_tasks
+from tests.support.world import write_tasks
 
 from tfgrpo.journal import JournalReader
 from tfgrpo.testing.loopback import read_log

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.world import make_config, models
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.cli import main

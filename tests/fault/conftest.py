@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engines import Ledger, Server, Stable, outcome, server, stable
-from tests.world import write_tasks
+from tests.support.engines import Ledger, Server, Stable, outcome, server, stable
+from tests.support.world import write_tasks
 
 
 @dataclass(frozen=True)

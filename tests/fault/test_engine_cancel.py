@@ -20,8 +20,8 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.engines import server
-from tests.world import make_config, models
+from tests.support.engines import server
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.dispatch.admission import Admission

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.engines import Ledger
 from tests.fault.conftest import World
+from tests.support.engines import Ledger
 
 #: Cases, and into how many tests they are cut.
 CASES = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.world import make_config, models
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.errors import HookError, LibraryError, RunStoppedError

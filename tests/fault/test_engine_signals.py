@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.engines import Engine, Ledger, Server, server, shim
 from tests.fault.conftest import World, write_config
+from tests.support.engines import Engine, Ledger, Server, server, shim
 
 import tfgrpo
 from tfgrpo.errors import JournalError

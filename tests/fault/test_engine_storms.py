@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.world import make_config
+from tests.support.world import make_config
 
 import tfgrpo
 from tfgrpo.errors import RunStoppedError

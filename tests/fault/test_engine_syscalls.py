@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.engines import Arm, Call, How, Ledger, shim
 from tests.fault.conftest import World
+from tests.support.engines import Arm, Call, How, Ledger, shim
 
 from tfgrpo.journal import JournalReader
 

@@ -33,10 +33,10 @@ def test_swapping_the_arms_mirrors_everything(arms: tuple[Arm, Arm]) -> None:
     assert back.verdict == mirrored[there.verdict]
     assert back.p_value == there.p_value
     assert back.interval == (-there.interval[1], -there.interval[0])
-    assert (back.baseline_mean, back.learned_mean) == (there.learned_mean, there.baseline_mean)
-    assert (back.baseline_pass_at_k, back.learned_pass_at_k) == (
-        there.learned_pass_at_k,
-        there.baseline_pass_at_k,
+    assert (back.before_mean, back.after_mean) == (there.after_mean, there.before_mean)
+    assert (back.before_pass_at_k, back.after_pass_at_k) == (
+        there.after_pass_at_k,
+        there.before_pass_at_k,
     )
     assert (back.test, back.interval_method, back.tasks) == (there.test, there.interval_method, there.tasks)
     if there.difference is not None:
@@ -84,11 +84,11 @@ def test_numbers_agree_with_each_other(arms: tuple[Arm, Arm]) -> None:
     assert -1 <= low <= high <= 1
     assert 0 < found.p_value <= 1
     if found.difference is None:
-        assert (found.tasks, found.baseline_mean, found.learned_mean) == (0, None, None)
+        assert (found.tasks, found.before_mean, found.after_mean) == (0, None, None)
         return
-    assert found.baseline_mean is not None
-    assert found.learned_mean is not None
-    assert abs(found.difference - (found.learned_mean - found.baseline_mean)) < 1e-8
+    assert found.before_mean is not None
+    assert found.after_mean is not None
+    assert abs(found.difference - (found.after_mean - found.before_mean)) < 1e-8
     if found.verdict == "better":
         assert low > 0
         assert found.p_value < 0.05

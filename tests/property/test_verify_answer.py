@@ -8,7 +8,8 @@ import unicodedata
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tfgrpo.types import Message, Task, Trajectory
+from tfgrpo.testing import ScriptedScope
+from tfgrpo.types import Task
 from tfgrpo.verify import ExactVerifier, normalise
 from tfgrpo.verify.answer import final_answer, marked_answer
 
@@ -73,8 +74,7 @@ def test_any_reply_gets_an_answer_or_none_and_never_an_exception(reply: str, fie
 @settings(deadline=None)
 @given(texts, texts)
 async def test_exact_means_equal_normal_forms(reply: str, truth: str) -> None:
-    trajectory = Trajectory((Message("assistant", reply),))
-    reward = await ExactVerifier().verify(Task("t", "?", truth), trajectory)
+    reward = await ExactVerifier().verify(ScriptedScope(Task("t", "?", truth), answer=reply))
     answer = final_answer(reply, None)
     assert answer is not None
     assert reward.answer == normalise(answer)

@@ -59,7 +59,7 @@ def test_flags_win_over_environment_and_environment_over_file(
         ("[practice]\noversampel = 3\n", "did you mean expert.practice.oversample?"),
         ("[run]\nrecipe = 'paper'\n", "did you mean recipe? (at the top of the file)"),
         ("[expert.practice]\ntemperature = 3\n", "expert.practice.temperature: Input should be less than"),
-        ("[expert]\npractice = 3\n", "practice: Input should be"),
+        ("[expert]\npractice = 3\n", "practice: must be a table, written [practice]"),
         ("[evaluation]\nsamples = 4\nsamples = 5\n", "TOML"),
     ],
 )

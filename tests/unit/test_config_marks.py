@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tfgrpo.config import (
@@ -14,14 +13,16 @@ from tfgrpo.config import (
     SETTINGS,
     Config,
     Effect,
+    PracticeSection,
     Section,
     load_config,
     resolve_config,
     trace_config,
 )
 from tfgrpo.config.marks import Setting, walk
-from tfgrpo.engine.header import Header, read_header, run_config
 from tfgrpo.errors import ConfigError
+from tfgrpo.run.inputs import run_config
+from tfgrpo.rundir import Header
 from tfgrpo.types import Role
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,30 @@ def test_money_is_no_part_of_a_run() -> None:
     assert resolved(**{"model.price": {"input": 1.0, "output": 2.0}}).digest() == resolved().digest()
 
 
+def test_the_stored_file_holds_every_value_in_its_place(tmp_path: Path) -> None:
+    every = {setting.name: other_value(setting) for setting in PLAIN}
+    every |= {"practice.ground_truth": True, "model.price": {"input": 1.0, "output": 2.0}}
+    roles = {f"model.{role}": {"name": f"{role}-x", "prefix_cache": "off"} for role in Role}
+    files = {
+        "data.practice": tmp_path / "p",
+        "data.held_out": tmp_path / "h",
+        "distill.prompts": tmp_path / "d",
+    }
+    config = resolved(**every | roles | files)
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), "utf-8")
+    again = load_config(path, environment=False)
+    assert again == config
+    assert again.digest() == config.digest() != resolved().digest()
+
+
+def test_sections_may_be_given_as_objects() -> None:
+    practice = PracticeSection(group_size=7, temperature=0.1)
+    config = Config.model_validate(MINIMAL | {"recipe": "small-model", "practice": practice})
+    assert (config.practice.group_size, config.practice.temperature) == (7, 0.1)
+    assert config.practice.propose == "add"
+
+
 def test_an_unmarked_field_is_refused() -> None:
     class Inner(Section):
         forgotten: int = 0
@@ -166,25 +191,22 @@ def test_the_demo_runs_with_the_values_it_had() -> None:
     assert now.digest() == before.digest()
 
 
-def header(config: str, config_hash: str) -> dict[str, Any]:
-    made = Header("practice", config, config_hash, "prompts", "held out", "practice", "library", 0.0)
-    made_of: dict[str, Any] = msgspec.to_builtins(made)
-    return made_of
+def header(config: str, config_hash: str) -> Header:
+    return Header("practice", config, config_hash, "prompts", "held out", "practice", "library", 0.0)
 
 
 def test_a_run_of_version_0_1_is_read_and_keeps_its_settings(tmp_path: Path) -> None:
-    read = read_header(header(OLD, "its hash of then"), tmp_path)
+    read = header(OLD, "its hash of then")
     config = run_config(read, tmp_path, {"budget.tokens": 5})
     assert (config.practice.select, config.distill.max_tokens, config.budget.tokens) == ("gain", 44, 5)
-    assert read.config_hash == config.digest()
     roles = OLD + '\n[model.distiller]\nlocal = "qwen2.5-0.5b"\n'
-    config = run_config(read_header(header(roles, ""), tmp_path), tmp_path)
+    config = run_config(header(roles, ""), tmp_path)
     assert config.model.role(Role.DISTILLER).local == "qwen2.5-0.5b"
 
 
 def test_a_run_may_change_what_is_marked_speed_and_nothing_else(tmp_path: Path) -> None:
     config = resolved()
-    read = read_header(header(config.to_toml(), config.digest()), tmp_path)
+    read = header(config.to_toml(), config.digest())
     assert read.config_hash == config.digest()
     for setting in PLAIN:
         changed = {setting.name: other_value(setting)}
@@ -219,6 +241,8 @@ MISPLACED = [
     ),
     ("[distill]\nlesson = 'answer'\n", "distill.lesson is an expert key: write it under [expert.distill]."),
     ("expert = 3\n", "expert: must be a table"),
+    ("[expert.price]\ninput = 3\n", "unknown key expert.price; did you mean model.price?"),
+    ("[[practice]]\nepochs = 3\n", "practice: must be a table, written [practice] (got [{'epochs': 3}])."),
 ]
 
 
@@ -252,7 +276,7 @@ def test_a_key_in_the_wrong_place_is_sent_to_the_right_one(tmp_path: Path, text:
             {"TFGRPO_LIMITS__ATTEMPTS": "6", "TFGRPO_EXPERT__LIMITS__ATTEMPTS": "6"},
             "set the same key expert.limits.attempts; unset one",
         ),
-        ({"TFGRPO_MODEL__PRICE": "{1}"}, "model.price: Input should be"),
+        ({"TFGRPO_MODEL__PRICE": "{1}"}, "model.price: must be a table"),
     ],
 )
 def test_a_wrong_variable_is_named(
@@ -288,5 +312,5 @@ def test_overrides_join_parts_and_replace_values() -> None:
     raised = resolved(priced, **{"model.price.output": 3})
     assert raised.model.price is not None
     assert (raised.model.price.input, raised.model.price.output) == (1, 3)
-    with pytest.raises(ConfigError, match=r"model: Input should be"):
+    with pytest.raises(ConfigError, match=r"model: must be a table"):
         resolved(priced, model=3)

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from tfgrpo.events import (
     AdmissionState,
-    CallFinished,
+    EffectFinished,
+    EffectStarted,
     Event,
     GroupFinished,
     Hooks,
@@ -25,7 +26,18 @@ from tfgrpo.events import (
 )
 from tfgrpo.observe import Progress
 from tfgrpo.observe.line import rate, short, span
-from tfgrpo.types import ApplyReport, Ending, Group, PriorRef, Rollout, Signal, Trajectory, Usage
+from tfgrpo.types import (
+    ApplyReport,
+    EffectKind,
+    Ending,
+    Group,
+    PriorRef,
+    Role,
+    Rollout,
+    Signal,
+    Trajectory,
+    Usage,
+)
 
 BUSY = AdmissionState(64, 1_132, None, "requests", 64, 20.0, 19.84, 3)
 USAGE = Usage(3_000, 12_000_000, 9_000_000, 345_678, 1.5)
@@ -35,7 +47,29 @@ CONTROL = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
 def rollout(
     phase: str, ending: Ending = Ending.COMPLETED, *, replayed: bool = False, number: int = 0
 ) -> RolloutFinished:
-    return RolloutFinished(phase, Rollout("t", number, PriorRef(0, ""), Trajectory(()), ending), replayed)
+    ended = Rollout("t", number, PriorRef(0, ""), Trajectory(()), ending)
+    return RolloutFinished(key=f"{phase}/task=t/try=0000", phase=phase, rollout=ended, replayed=replayed)
+
+
+def phase(name: str, tasks: int, rollouts: int) -> PhaseStarted:
+    return PhaseStarted(key=name, phase=name, tasks=tasks, rollouts=rollouts)
+
+
+def effect(total: Usage) -> EffectFinished:
+    return EffectFinished(
+        key="practice/task=t/try=0000//model/a/0",
+        kind=EffectKind.MODEL,
+        role=Role.ROLLOUT,
+        attempt=0,
+        queued=0.0,
+        seconds=1.0,
+        usage=Usage(),
+        total=total,
+    )
+
+
+STEP = StepStarted(key="practice/step=0002", step=2, steps=6, epoch=1, tasks=20)
+GROUP = GroupFinished(key="practice/step=0001/task=t", step=1, group=Group("t", (), Signal.MIXED))
 
 
 def sampled(waits: dict[str, int] | None = None, **states: AdmissionState) -> Sampled:
@@ -60,8 +94,8 @@ def shown(
 
 
 def test_nothing_is_drawn_but_by_samples() -> None:
-    start = PhaseStarted("practice", 50, 1_000)
-    calls: list[Event] = [rollout("practice"), CallFinished("k", Usage(), Usage(1, 9, 0, 9))] * 300
+    start = phase("practice", 50, 1_000)
+    calls: list[Event] = [rollout("practice"), effect(Usage(1, 9, 0, 9))] * 300
     few = shown([start], terminal=True)
     assert len(shown([start, *calls], terminal=True)) <= len(few) + 40
     assert shown([start, sampled()], terminal=True).count("calls/s") == 2  # and once on leaving
@@ -69,19 +103,19 @@ def test_nothing_is_drawn_but_by_samples() -> None:
 
 
 def test_plain_lines_are_spaced_in_time() -> None:
-    events: list[Event] = [PhaseStarted("practice", 50, 100), *[sampled()] * 100]
+    events: list[Event] = [phase("practice", 50, 100), *[sampled()] * 100]
     assert shown(events, 0.01).count("calls/s") == 0
     assert shown(events, 1.0).count("calls/s") == 10
 
 
 def test_a_plain_line_says_everything_and_is_not_broken() -> None:
     events: list[Event] = [
-        PhaseStarted("practice", 50, 100),
-        StepStarted(2, 6, 1, 20),
+        phase("practice", 50, 100),
+        STEP,
         *[rollout("practice")] * 20,
         rollout("practice", Ending.FAULTED),
         rollout("probe"),
-        GroupFinished(1, Group("t", (), Signal.MIXED)),
+        GROUP,
         sampled({"budget": 4}),
     ]
     lines = shown(events, 1.0, width=40).splitlines()
@@ -98,8 +132,8 @@ def test_a_plain_line_says_everything_and_is_not_broken() -> None:
 def test_the_live_lines_fit_their_width_and_lose_nothing(width: int) -> None:
     both = {"rollout": BUSY, "distiller": AdmissionState(5, 0, achieved=2.0)}
     events: list[Event] = [
-        PhaseStarted("practice", 50, 100),
-        StepStarted(2, 6, 1, 20),
+        phase("practice", 50, 100),
+        STEP,
         rollout("practice"),
         Sampled(100.0, both, USAGE, 0.3, {"retry": 7, "disk full": 2}),
     ]
@@ -130,9 +164,9 @@ def test_the_live_lines_fit_their_width_and_lose_nothing(width: int) -> None:
 )
 def test_every_binding_limit_is_named(binding: str, words: str) -> None:
     state = AdmissionState(1, 9, 104.0, binding)
-    assert f"{words}" in shown([PhaseStarted("baseline", 1, 2), sampled(rollout=state)], 10.0)
+    assert f"{words}" in shown([phase("baseline", 1, 2), sampled(rollout=state)], 10.0)
     idle = AdmissionState(1, 0, None, binding, achieved=1.0)
-    assert "wait" not in shown([PhaseStarted("baseline", 1, 2), sampled(rollout=idle)], 10.0)
+    assert "wait" not in shown([phase("baseline", 1, 2), sampled(rollout=idle)], 10.0)
 
 
 @pytest.mark.parametrize(
@@ -149,11 +183,11 @@ def test_every_binding_limit_is_named(binding: str, words: str) -> None:
     ],
 )
 def test_every_other_reason_to_wait_is_named(reason: str, words: str) -> None:
-    assert words in shown([PhaseStarted("baseline", 1, 2), sampled({reason: 2})], 10.0)
+    assert words in shown([phase("baseline", 1, 2), sampled({reason: 2})], 10.0)
 
 
 def test_an_idle_provider_is_left_out_and_one_alone_is_not_named() -> None:
-    start = PhaseStarted("baseline", 1, 2)
+    start = phase("baseline", 1, 2)
     text = shown([start, sampled(rollout=BUSY, judge=AdmissionState(0, 0))], 10.0)
     assert "rollout: 19.8" in text
     assert "judge" not in text
@@ -161,15 +195,22 @@ def test_an_idle_provider_is_left_out_and_one_alone_is_not_named() -> None:
 
 
 def test_time_left_counts_what_was_done_now() -> None:
-    events: list[Event] = [PhaseStarted("practice", 50, 100), *[rollout("practice", replayed=True)] * 80]
+    events: list[Event] = [phase("practice", 50, 100), *[rollout("practice", replayed=True)] * 80]
     assert "left" not in shown([*events, sampled()], 1.0)
     assert "3 min left" in shown([*events, *[rollout("practice")] * 10, sampled()], 2.0)  # 182 s for 10
 
 
 def test_steps_warnings_and_notes_are_told() -> None:
     events: list[Event] = [
-        GroupFinished(1, Group("t", (), Signal.MIXED)),
-        StepFinished(1, ApplyReport(added=("E1",)), accepted=False, version=0, entries=0),
+        GROUP,
+        StepFinished(
+            key="practice/step=0001",
+            step=1,
+            report=ApplyReport(added=("E1",)),
+            accepted=False,
+            version=0,
+            entries=0,
+        ),
         Warned("80% of the budget is spent."),
         Noted("at most 64 calls in flight"),
     ]
@@ -190,6 +231,12 @@ def test_hooks_ask_for_samples_by_an_attribute() -> None:
     terminal = Progress(Console(file=io.StringIO(), force_terminal=True))
     assert Hooks([plain, Progress(Console(file=io.StringIO()))]).sample_every == 10.0
     assert Hooks([Progress(Console(file=io.StringIO())), terminal]).sample_every == 0.5
+
+
+def test_only_what_is_shown_is_asked_for() -> None:
+    hooks = Hooks([Progress(Console(file=io.StringIO()))])
+    assert hooks.wants(EffectFinished)
+    assert not hooks.wants(EffectStarted)
 
 
 def test_numbers_read_well() -> None:

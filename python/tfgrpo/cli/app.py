@@ -11,11 +11,10 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import tfgrpo
-from tfgrpo.cli import doctor as doctor_room
+from tfgrpo.cli import init as init_room
 from tfgrpo.cli import settings, terminal
 from tfgrpo.cli.estimate import show as show_estimate
-from tfgrpo.cli.init import Given, told, write_start
-from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text, library_of, log_of, log_text
+from tfgrpo.cli.inspect import comparison_of, diff_text, entries_text
 from tfgrpo.config import Config, load_config, parse_override, trace_config
 from tfgrpo.errors import ConfigError, TfgrpoError
 from tfgrpo.forecast.estimate import Estimate
@@ -23,7 +22,11 @@ from tfgrpo.models.weights import fetch as fetch_weights
 from tfgrpo.models.weights import known
 from tfgrpo.observe import Progress
 from tfgrpo.report.terminal import comparison_lines, summary
-from tfgrpo.run.api import Run, estimate_practice, evaluate, practice, resume, write_report
+from tfgrpo.run.api import evaluate, practice, resume
+from tfgrpo.run.doctor import examine, line
+from tfgrpo.run.finish import Run, write_report
+from tfgrpo.run.forecasting import estimate_practice
+from tfgrpo.run.reading import library_of, log_of, log_text
 
 app = App(
     name="tfgrpo",
@@ -178,12 +181,13 @@ def doctor(config: Path, *, set: Sets = (), json: Json = False) -> int:
     config
         The configuration file.
     """
-    findings = doctor_room.examine(config, dict(parse_override(text) for text in set))
+    overrides = dict(parse_override(text) for text in set)
+    findings = terminal.run_job(lambda _stop: examine(config, overrides, terminal.Fetching()))
     if json:
         terminal.emit(findings)
     else:
         for finding in findings:
-            terminal.say(doctor_room.line(finding))
+            terminal.say(line(finding))
     return terminal.DONE if all(finding.ok for finding in findings) else terminal.BAD_INPUT
 
 
@@ -233,14 +237,14 @@ def init(
     force
         Overwrite files that exist.
     """
-    given = Given(
+    given = init_room.Given(
         data, practice, held_out, base_url, model, api_key_env, local, recipe, verifier, seed, force
     )
-    written = write_start(folder, given, estimate_practice)
+    written = init_room.write_start(folder, given, estimate_practice)
     if json:
         terminal.emit(written)
     else:
-        terminal.say(told(written))
+        terminal.say(init_room.told(written))
     return terminal.DONE
 
 
@@ -382,5 +386,6 @@ def _finish(run: Run, json: bool) -> int:
         terminal.emit(run.result)
     else:
         summary(run.result, terminal.console)
-        terminal.console.print(f"report: {run.directory / 'report.html'}", markup=False)
+        if run.directory is not None:
+            terminal.console.print(f"report: {run.directory / 'report.html'}", markup=False)
     return terminal.DONE

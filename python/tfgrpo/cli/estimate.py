@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tfgrpo.forecast.estimate import Estimate, Line
-from tfgrpo.forecast.guesses import Range
+from tfgrpo.forecast.ranges import Range
 from tfgrpo.observe.line import short, span
 
 HEADINGS = ("calls", "input", "cached", "output", "US $")
@@ -44,10 +44,13 @@ def show(estimate: Estimate, console: Console) -> None:
 
 def _cells(line: Line, end: str, places: int) -> tuple[str, ...]:
     numbers = (line.calls, line.input_tokens, line.cached_tokens, line.output_tokens)
-    return (*(_number(getattr(number, end)) for number in numbers), _money(line.usd, end, places))
+    return (*(_number(number, end) for number in numbers), _money(line.usd, end, places))
 
 
-def _number(value: float) -> str:
+def _number(number: Range | None, end: str) -> str:
+    if number is None:
+        return "–"
+    value: float = getattr(number, end)
     return f"{value:,.0f}" if value < 100_000 else short(value)
 
 
@@ -68,7 +71,12 @@ def _facts(estimate: Estimate) -> Iterator[str]:
             f"time: at least {span(least.middle)} ({span(least.low)} to {span(least.high)}): "
             f"{binds.limit} = {binds.value:,} binds."
         )
-    if estimate.total.usd is None:
+    if estimate.total.calls is None:
+        counts = ", ".join(
+            f"{line.phase} {line.attempts.middle:,.0f}" for line in estimate.lines if line.calls is None
+        )
+        yield f"attempts, each of an unknown number of calls: {counts}."
+    elif estimate.total.usd is None:
         yield "money: a model has no [model.price], so its dollars are not known."
 
 

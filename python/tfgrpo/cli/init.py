@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from tfgrpo.cli import terminal
 from tfgrpo.cli.template import Choices, template
 from tfgrpo.config import Config, resolve_config
-from tfgrpo.engine.dataset import Dataset, load_dataset
+from tfgrpo.dataset import Dataset, load_dataset
 from tfgrpo.errors import ConfigError, DataError
 from tfgrpo.types import Struct
 
@@ -206,7 +206,9 @@ def _split(data: Dataset, seed: int) -> dict[str, str]:
     if len(inputs) < 2:
         raise DataError(f"--data: {data.path} holds one question only; a split needs two different ones.")
     held_out = set(random.Random(f"{seed}/split").sample(inputs, max(1, len(inputs) // ONE_IN)))
-    lines = [line for line in Path(data.path).read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    # By bytes, as the data file is read: a carriage return inside a line is no end of it.
+    text = Path(data.path).read_bytes().decode("utf-8-sig")
+    lines = [line for line in text.split("\n") if line.strip()]
     parts: dict[str, list[str]] = {PRACTICE: [], HELD_OUT: []}
     for task, line in zip(data.tasks, lines, strict=True):
         parts[HELD_OUT if task.input.strip() in held_out else PRACTICE].append(line.strip() + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from tfgrpo.config import RECIPES
-from tfgrpo.engine.forecast import LOCAL_SLOTS
+from tfgrpo.forecast.facts import LOCAL_SLOTS
 
 #: The column that comments begin in.
 COLUMN = 44

@@ -123,10 +123,13 @@ def _unknown(path: KeyPath, expert: bool) -> str:
 
 
 def _nearest(path: KeyPath) -> str | None:
-    """The known key or table that a wrong path most likely means: in the same table before anywhere else."""
+    """The known key or table that a wrong path most likely means.
+
+    A key of the same name anywhere, else a similar one in the same table, else a similar one anywhere.
+    """
     known = [key for key in (*SETTINGS, *TABLES) if key[:2] not in ROLE_TABLES]
     same = [key for key in (*SETTINGS, *TABLES) if len(key) == len(path) and key[:-1] == path[:-1]]
-    for candidates, cutoff in ((same, 0.6), (known, 0.75), (same, 0.5)):
+    for candidates, cutoff in ((known, 1.0), (same, 0.6), (known, 0.75), (same, 0.5)):
         by_last = {key[-1]: key for key in reversed(candidates)}
         if near := difflib.get_close_matches(path[-1], by_last, n=1, cutoff=cutoff):
             return spelled(by_last[near[0]])

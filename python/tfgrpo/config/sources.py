@@ -161,7 +161,9 @@ def endpoint_of(fields: Mapping[str, Any]) -> Endpoint:
         return ModelSection.model_validate(dict(fields)).role(Role.ROLLOUT)
     except ValidationError as error:
         told = "; ".join(str(problem["msg"]).removeprefix("Value error, ") for problem in error.errors())
-        raise ConfigError(f"The model {dict(fields)!r} is none: {told}. The keys are those of [model].") from None
+        raise ConfigError(
+            f"The model {dict(fields)!r} is none: {told}. The keys are those of [model]."
+        ) from None
 
 
 @dataclass
@@ -300,6 +302,8 @@ def _explained(error: ValidationError, origins: Mapping[KeyPath, str]) -> Iterat
             yield _MISSING.get(path, f"the key {name} is missing.")
             continue
         text = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+        if problem["type"] == "model_type":
+            text = f"must be a table, written [{name}]"
         got = problem["input"]
         origin = origins.get(path, "file")
         source = "" if origin.startswith("file") else f", from {origin}"
@@ -309,8 +313,8 @@ def _explained(error: ValidationError, origins: Mapping[KeyPath, str]) -> Iterat
 
 _MISSING: dict[KeyPath, str] = {
     ("model",): (
-        "the table [model] is missing: it needs base_url and name of an OpenAI-compatible endpoint, or "
+        "[model] is missing: it needs base_url and name of an OpenAI-compatible endpoint, or "
         'local = "default" for the embedded model.'
     ),
-    ("data",): "the table [data] is missing: it needs held_out and, for practising, practice.",
+    ("data",): "[data] is missing: it needs held_out and, for practising, practice.",
 }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tfgrpo.dispatch import PrefixGroup, Priority
 from tfgrpo.engine.context import Context
 from tfgrpo.engine.group import run_rollouts
+from tfgrpo.engine.plan import evaluation
 from tfgrpo.engine.records import EvaluationRecord
 from tfgrpo.errors import UnmeasuredError
 from tfgrpo.events import PhaseFinished, PhaseStarted
@@ -51,8 +52,8 @@ class Tally:
             return
         ((kind, error), count), total = self.faults.most_common(1)[0], self.faults.total()
         raise UnmeasuredError(
-            f"Nothing could be measured: {total:,} of {total:,} attempts of the arm {arm!r} ended in a fault, {count:,} "
-            f"of them {error} ({kind}): {self._messages[kind, error]} Mend that and start a new run."
+            f"Nothing could be measured: {total:,} of {total:,} attempts of the arm {arm!r} ended in a fault, "
+            f"{count:,} of them {error} ({kind}): {self._messages[kind, error]} Mend that and start a new run."
         )
 
 
@@ -79,10 +80,9 @@ async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[
     for arm in arms:
         assembler = await context.assembler(arm.library, tasks)
         prompts[arm.name] = assembler, context.step_prefix(assembler, tasks)
+        rollouts = evaluation(context.method, arm.name, tasks).attempts
         context.hooks.emit(
-            PhaseStarted(
-                key=Key(arm.name).text, phase=arm.name, tasks=len(tasks), rollouts=len(tasks) * samples
-            )
+            PhaseStarted(key=Key(arm.name).text, phase=arm.name, tasks=len(tasks), rollouts=rollouts)
         )
 
     async def one(work: tuple[Task, Arm]) -> int:

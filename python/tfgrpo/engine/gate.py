@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from tfgrpo.dispatch import Priority
 from tfgrpo.distill.propose import addition
 from tfgrpo.engine.context import Context
 from tfgrpo.engine.group import run_rollouts
+from tfgrpo.engine.plan import probes, trial
 from tfgrpo.engine.records import GateArm
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
@@ -144,15 +144,13 @@ class GainGate:
         the groups of those tasks had with the library that the step rolls out with.
         """
         method = context.method
-        others = [other for other in rewards.tasks if other.id != task.id]
-        draw = random.Random(f"{method.seed}/{step}/{task.id}")
-        probes = [task, *draw.sample(others, min(method.probe_tasks, len(others)))]
+        work = probes(method, step, task, rewards.tasks)
         source = Key("practice", step, task=task.id).text
 
         async def gain(number: int) -> float | None:
             operation = addition(advantages[number], library.version, source)
             assembler = await context.assembler(library.apply((operation,))[0], rewards.tasks)
-            prefix = context.step_prefix(assembler, probes)
+            prefix = context.step_prefix(assembler, work.tasks)
 
             async def one(probe: Task) -> float | None:
                 before = await rewards.mean(probe)
@@ -161,7 +159,7 @@ class GainGate:
                     Key("probe", step, f"{task.id}/{number}", probe.id),
                     probe,
                     assembler,
-                    range(method.group_size),
+                    range(work.size),
                     prefix,
                     temperature=method.temperature,
                     priority=Priority.FINISH,
@@ -169,7 +167,7 @@ class GainGate:
                 after = mean_reward(tried)
                 return None if before is None or after is None else after - before
 
-            differences = [d for d in await gather_ordered(probes, one) if d is not None]
+            differences = [d for d in await gather_ordered(work.tasks, one) if d is not None]
             return sum(differences) / len(differences) if differences else None
 
         gains = await gather_ordered(range(len(advantages)), gain)
@@ -188,21 +186,20 @@ class GainGate:
         """
         if len(libraries) == 1:
             return Chosen(next(iter(libraries)))
-        method, tasks = context.method, context.practice_tasks
-        draw = random.Random(f"{method.seed}/gate/{step}")
-        sample = draw.sample(tasks, min(method.gate_tasks, len(tasks)))
+        method = context.method
 
         async def mean(name: str) -> GateArm:
-            assembler = await context.assembler(libraries[name], sample)
-            prefix = context.step_prefix(assembler, sample)
+            work = trial(method, step, name, context.practice_tasks)
+            assembler = await context.assembler(libraries[name], work.tasks)
+            prefix = context.step_prefix(assembler, work.tasks)
             groups = await gather_ordered(
-                sample,
+                work.tasks,
                 lambda task: run_rollouts(
                     context,
                     Key("gate", step, name, task.id),
                     task,
                     assembler,
-                    range(method.gate_samples),
+                    range(work.size),
                     prefix,
                     temperature=method.temperature,
                     priority=Priority.FINISH,

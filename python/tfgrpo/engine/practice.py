@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from tfgrpo.engine.context import Context
-from tfgrpo.engine.plan import Batch, plan
+from tfgrpo.engine.plan import Batch, plan, rollouts
 from tfgrpo.engine.records import StepRecord, StoredLibrary, library_key, stored_library
 from tfgrpo.engine.step import run_step
 from tfgrpo.events import PhaseFinished, PhaseStarted, StepStarted
@@ -36,15 +36,19 @@ async def run_practice(context: Context, library: ExperienceLibrary) -> Experien
     """
     method = context.method
     batches = plan(method, context.practice_tasks)
-    tasks = sum(len(batch.tasks) for batch in batches)
+    work = [rollouts(method, batch) for batch in batches]
     context.hooks.emit(
-        PhaseStarted(key=_PRACTICE.text, phase="practice", tasks=tasks, rollouts=tasks * method.group_size)
+        PhaseStarted(
+            key=_PRACTICE.text,
+            phase="practice",
+            tasks=sum(one.blocks for one in work),
+            rollouts=sum(one.attempts for one in work),
+        )
     )
     libraries = Libraries(library)
 
     async def one(batch: Batch) -> None:
-        before = batch.step - 1
-        seen = await libraries.after(before - min(method.max_staleness, before))
+        seen = await libraries.after(batch.reads)
         key = _PRACTICE.of(step=batch.step)
         context.hooks.emit(
             StepStarted(
@@ -59,7 +63,7 @@ async def run_practice(context: Context, library: ExperienceLibrary) -> Experien
         closed = await context.store.get("step", key, StepRecord)
         if closed is None:
             learned = await run_step(
-                context, batch.step, batch.epoch, batch.tasks, seen, lambda: libraries.after(before)
+                context, batch.step, batch.epoch, batch.tasks, seen, lambda: libraries.after(batch.step - 1)
             )
         else:
             stored = await context.store.get("library", library_key(closed.digest), StoredLibrary)

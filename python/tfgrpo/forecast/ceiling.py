@@ -1,4 +1,4 @@
-"""Which limit will bind, said before the start: open files, calls in flight, requests and tokens a minute.
+"""The limit that will bind, said before the start: open files, calls in flight, requests and tokens a minute.
 
 Nothing is guessed here: where the seconds or the tokens of a call are not known, it is said what they would decide.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tfgrpo.config import LimitsSection
-from tfgrpo.types import Struct
+from tfgrpo.types import Limits, Struct
 
 try:
     import resource
@@ -28,7 +27,7 @@ RATES = (
 
 
 class OpenFiles(Struct, frozen=True):
-    """How many files this process may have open, how many a run needs, and how far the limit can be raised."""
+    """The number of files that this process may have open, that a run needs, and that the limit can be raised to."""
 
     permitted: int
     needed: int
@@ -36,7 +35,7 @@ class OpenFiles(Struct, frozen=True):
 
     @property
     def enough(self) -> bool:
-        """Whether the run can have them all, the limit raised or not."""
+        """True where the run can have them all, the limit raised or not."""
         return self.highest >= self.needed
 
     @property
@@ -46,7 +45,7 @@ class OpenFiles(Struct, frozen=True):
 
 
 class CallSize(Struct, frozen=True):
-    """What a call takes, where that is known: seconds, and tokens in and out."""
+    """The size of a call, where it is known: seconds, and tokens in and out."""
 
     seconds: float | None = None
     input_tokens: float | None = None
@@ -80,7 +79,7 @@ def raise_open_files(concurrency: int) -> OpenFiles:
 
 
 def files_warning(files: OpenFiles, concurrency: int) -> str | None:
-    """What to say where even the raised limit is too low."""
+    """Say what to do where even the raised limit is too low."""
     if files.enough:
         return None
     return (
@@ -90,12 +89,12 @@ def files_warning(files: OpenFiles, concurrency: int) -> str | None:
     )
 
 
-def which_binds(limits: LimitsSection, call: CallSize, slots: int | None = None) -> str:
+def which_binds(limits: Limits, call: CallSize, slots: int | None = None) -> str:
     """One sentence: calls in flight, the rate they make, what the configured rates permit, which is less.
 
     Args:
-        limits: of the configuration.
-        call: what a call takes, as far as it is known.
+        limits: of the provider.
+        call: the size of a call, as far as it is known.
         slots: answers that an embedded model computes at once; it has no other limit.
     """
     places = limits.concurrency
@@ -123,10 +122,10 @@ def which_binds(limits: LimitsSection, call: CallSize, slots: int | None = None)
     return said + "."
 
 
-def _rates(limits: LimitsSection, call: CallSize) -> Iterable[tuple[str, tuple[float | None, int]]]:
+def _rates(limits: Limits, call: CallSize) -> Iterable[tuple[str, tuple[float | None, int]]]:
     """Calls a second that each configured rate permits, None where that hangs on unknown tokens; and its value."""
     for key in RATES:
-        value: int | None = getattr(limits, key, None)
+        value: int | None = getattr(limits, key)
         if value is None:
             continue
         tokens = _tokens(key, call)
@@ -134,7 +133,7 @@ def _rates(limits: LimitsSection, call: CallSize) -> Iterable[tuple[str, tuple[f
 
 
 def _tokens(key: str, call: CallSize) -> float | None:
-    """What one call takes of a rate; None where it is not known."""
+    """The part of a rate that one call takes; None where it is not known."""
     if key == "requests_per_minute":
         return 1.0
     if key == "input_tokens_per_minute":
@@ -147,7 +146,7 @@ def _tokens(key: str, call: CallSize) -> float | None:
 
 
 def _when(places: int, rate: float, seconds: float | None) -> str:
-    """Whether a rate binds before the places do, or for how fast calls it would."""
+    """Say if a rate binds before the places do, or for how fast calls it would."""
     if seconds is None:
         return f"binds for calls of less than {_seconds(places / rate)}"
     return "binds first" if rate < places / seconds else "is not reached: limits.concurrency binds first"

@@ -70,6 +70,7 @@ class Effects:
         owners: the effects of each owner that is not closed, by key.
         left_open: rows of the attempts that earlier engines had in flight when they ended.
         sums: what finished attempts cost, by role.
+        faults: how many of them failed, by the name of the error.
         seconds: how long the completed model calls of earlier engines took in the mean, by role.
     """
 
@@ -78,6 +79,7 @@ class Effects:
         self.left_open = array("I")
         self.sums: dict[Role, Sums] = {}
         self.seconds: dict[Role, float] = {}
+        self.faults: dict[str, int] = {}
         self._index = Index()
         self._tags: dict[str, int] = {}
 
@@ -160,6 +162,8 @@ class Effects:
         if sums is None:
             sums = self.sums[head.role] = Sums()
         sums.add(head)
+        if head.fault is not None:
+            self.faults[head.fault.error] = self.faults.get(head.fault.error, 0) + 1
 
     # --- what is finished --------------------------------------------------------------------------------
 

@@ -226,6 +226,14 @@ class Journal:
         sums = self._effects.sums
         return {role: sums[role].usage for role in sorted(sums)}
 
+    def faults(self) -> Mapping[str, int]:
+        """How many attempts failed, by the name of the error."""
+        return self._effects.faults
+
+    def open_intents(self) -> int:
+        """How many attempts are under way, or were in flight when an engine died: these may have been paid."""
+        return len(self._open) + len(self._effects.left_open)
+
     def seconds_a_call(self) -> Mapping[Role, float]:
         """How long the completed model calls of earlier engines took in the mean, by role."""
         return self._effects.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -121,6 +122,14 @@ class MemoryStore:
             if attempt.status is not EffectStatus.OPEN:
                 sums[attempt.role] = sums.get(attempt.role, _NO_USAGE) + attempt.usage
         return {role: sums[role] for role in sorted(sums)}
+
+    def faults(self) -> Mapping[str, int]:
+        """How many attempts at effects failed, by the name of the error."""
+        return Counter(attempt.fault.error for attempt in self._ledger.attempts if attempt.fault is not None)
+
+    def open_intents(self) -> int:
+        """How many attempts are under way, or were in flight when an engine died: these may have been paid."""
+        return sum(attempt.status is EffectStatus.OPEN for attempt in self._ledger.attempts)
 
     def seconds_a_call(self) -> Mapping[Role, float]:
         """How long the completed model calls of earlier engines took in the mean, by role."""

@@ -1,7 +1,7 @@
 """The run as a person watches it: a live line on a terminal, plain lines anywhere else; always on stderr.
 
-Events that come once a call or a rollout are only counted. Drawing is done when a `Sampled` comes, so its cost does
-not grow with the number of calls.
+Events that come once an effect or a rollout are only counted. Drawing is done when a `Sampled` comes, so its cost does
+not grow with the number of effects.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from tfgrpo.errors import CutOffError
 from tfgrpo.events import (
-    CallFinished,
+    EffectFinished,
     Event,
     GroupFinished,
     Noted,
@@ -61,7 +61,7 @@ class Progress:
     """A hook that shows how far a run is, how fast it goes, what holds it back, and what it costs.
 
     Use it as a context manager: the live line ends with the block. `sample_every` tells the engine how often, in
-    seconds, it wants a `Sampled`.
+    seconds, it wants a `Sampled`; `wants` are the events that it shows or counts.
 
     Args:
         console: where to show it; a console that is no terminal gets plain lines.
@@ -86,12 +86,13 @@ class Progress:
             StepStarted: self._step_started,
             RolloutFinished: self._rollout_finished,
             GroupFinished: self._group_finished,
-            CallFinished: self._call_finished,
+            EffectFinished: self._effect_finished,
             StepFinished: self._step_finished,
             Sampled: self._sample,
             Warned: self._warned,
             Noted: self._noted,
         }
+        self.wants = frozenset(self._handlers)
 
     def __enter__(self) -> Self:
         return self
@@ -120,9 +121,9 @@ class Progress:
             text = textwrap.fill(text, self._console.width, subsequent_indent=margin, break_on_hyphens=False)
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    # --- once a call, a rollout, a group: count ----------------------------------------------------------
+    # --- once an effect, a rollout, a group: count -------------------------------------------------------
 
-    def _call_finished(self, event: CallFinished) -> None:
+    def _effect_finished(self, event: EffectFinished) -> None:
         self._usage = event.total
 
     def _rollout_finished(self, event: RolloutFinished) -> None:
@@ -133,7 +134,7 @@ class Progress:
         else:
             self._rerun += 1
         fault = event.rollout.fault
-        # A straggler that was cut off is nobody's fault.
+        # Earlier versions recorded a straggler that was cut off as a fault; it is nobody's.
         if event.rollout.ending is Ending.FAULTED and (fault is None or fault.error != CutOffError.__name__):
             self._faulted += 1
 

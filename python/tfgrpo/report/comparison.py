@@ -1,4 +1,4 @@
-"""Is the gain real? Two arms over the same tasks, compared in pairs, with an interval and a test by scipy."""
+"""Two arms over the same tasks, compared in pairs: the difference with an interval and a test, both by scipy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Estimate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What two arms say about each other, over the `tasks` tasks that have graded answers in both.
+    """Two arms over the `tasks` tasks that have graded answers in both: `before` is compared with, `after` is compared.
 
     Means are Mean@k: the mean over tasks of each task's mean reward. Pass@k is the chance that one of k
     answers has reward 1, over the tasks with at least k graded answers in both arms; None without such tasks.
@@ -41,10 +41,10 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     tasks: int
     samples: int
     confidence: float
-    baseline_mean: float | None
-    learned_mean: float | None
-    baseline_pass_at_k: float | None
-    learned_pass_at_k: float | None
+    before_mean: float | None
+    after_mean: float | None
+    before_pass_at_k: float | None
+    after_pass_at_k: float | None
     difference: float | None
     interval: tuple[float, float]
     interval_method: str
@@ -56,8 +56,8 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 def compare(
-    baseline: Rewards,
-    learned: Rewards,
+    before: Rewards,
+    after: Rewards,
     *,
     samples: int,
     confidence: float = 0.95,
@@ -71,39 +71,39 @@ def compare(
     mirrors the result exactly; the order and the names of the tasks change nothing.
 
     Args:
-        baseline: the graded rewards of each task, in [0, 1], by task id. A task whose samples all faulted has
+        before: the graded rewards of each task, in [0, 1], by task id. A task whose samples all faulted has
             none (an empty sequence, or no entry).
-        learned: the same for the other arm.
+        after: the same for the other arm.
         samples: k of Mean@k and Pass@k: answers asked for per task.
         confidence: of the interval.
         seed: of every draw.
         resamples: draws of the bootstrap and, where it is not exact, of the test.
     """
-    everything = sorted(baseline.keys() | learned.keys())
-    paired = [task for task in everything if baseline.get(task) and learned.get(task)]
-    pairs = [(_mean(baseline[task]), _mean(learned[task])) for task in paired]
-    before, after = _mean([b for b, _ in pairs]), _mean([a for _, a in pairs])
+    everything = sorted(before.keys() | after.keys())
+    paired = [task for task in everything if before.get(task) and after.get(task)]
+    pairs = [(_mean(before[task]), _mean(after[task])) for task in paired]
+    first, second = _mean([b for b, _ in pairs]), _mean([a for _, a in pairs])
     quanta = np.rint([(a - b) / _QUANTUM for b, a in pairs])
     interval, method = _interval(quanta, confidence, seed, resamples)
     p_value, test = _sign_flip_test(quanta, seed, resamples)
     difference = float(quanta.sum() / len(pairs) * _QUANTUM) if pairs else None
     verdict = _verdict(interval, p_value, confidence)
-    deep = [task for task in paired if min(len(baseline[task]), len(learned[task])) >= samples]
+    deep = [task for task in paired if min(len(before[task]), len(after[task])) >= samples]
     return Comparison(
         tasks=len(pairs),
         samples=samples,
         confidence=confidence,
-        baseline_mean=before if pairs else None,
-        learned_mean=after if pairs else None,
-        baseline_pass_at_k=pass_at_k([baseline[task] for task in deep], samples),
-        learned_pass_at_k=pass_at_k([learned[task] for task in deep], samples),
+        before_mean=first if pairs else None,
+        after_mean=second if pairs else None,
+        before_pass_at_k=pass_at_k([before[task] for task in deep], samples),
+        after_pass_at_k=pass_at_k([after[task] for task in deep], samples),
         difference=difference,
         interval=interval,
         interval_method=method,
         p_value=p_value,
         test=test,
         verdict=verdict,
-        sentence=_sentence(verdict, len(pairs), before, after, difference, interval, confidence, p_value),
+        sentence=_sentence(verdict, len(pairs), first, second, difference, interval, confidence, p_value),
         unpaired=tuple(sorted(set(everything) - set(paired))),
     )
 
@@ -154,7 +154,7 @@ def _interval(
 def _oriented(quanta: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     """One order and one orientation for the same data, and whether it was turned round.
 
-    So the draws that follow depend neither on the order of the tasks nor on which arm is called the baseline.
+    So the draws that follow depend neither on the order of the tasks nor on which arm comes first.
     """
     ordered, turned = np.sort(quanta), np.sort(-quanta)
     flipped = bool(ordered.tolist() < turned.tolist())

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tfgrpo.keys import Key
 from tfgrpo.report.comparison import Comparison
 from tfgrpo.report.result import ArmResult, Cost, Result
 
@@ -19,26 +20,46 @@ def summary(result: Result, console: Console) -> None:
     arms.add_column("")
     for heading in ("mean", f"{100 * result.confidence:g} % interval", "pass@k", "graded", "faulted"):
         arms.add_column(heading, justify="right")
-    names = ("baseline", "learned") if result.baseline and result.learned else ("evaluated", "evaluated")
-    for name, arm in zip(names, (result.baseline, result.learned), strict=True):
-        if arm is not None:
-            arms.add_row(name, *_cells(arm))
+    for name, arm in result.arms.items():
+        arms.add_row(Text(arm_label(result, name)), *_cells(arm))
     console.print(arms)
+    for comparison in result.comparisons[:-1]:  # the last one is the sentence above
+        console.print(Text(f"{comparison.arm} against {comparison.against}: {comparison.sentence}"))
     for line in _facts(result):
         console.print(Text(line))
 
 
-def comparison_lines(comparison: Comparison, baseline: str, learned: str) -> str:
-    """A comparison of two runs as plain lines, for `tfgrpo compare`: the first run is the baseline."""
+def comparison_lines(comparison: Comparison, before: str, after: str) -> str:
+    """A comparison of two runs as plain lines, for `tfgrpo compare`; the arguments name the runs."""
     lines = [
         comparison.sentence,
-        f"from {_number(comparison.baseline_mean)}  {baseline}",
-        f"to   {_number(comparison.learned_mean)}  {learned}",
+        f"from {_number(comparison.before_mean)}  {before}",
+        f"to   {_number(comparison.after_mean)}  {after}",
         f"interval: {comparison.interval_method}; test: {comparison.test}",
     ]
     if comparison.unpaired:
         lines.append(f"tasks left out, not graded in both runs: {len(comparison.unpaired)}")
     return "\n".join(lines)
+
+
+def arm_label(result: Result, name: str) -> str:
+    """The name of an arm for people; one that stands alone is what was evaluated."""
+    return name if len(result.arms) > 1 else "evaluated"
+
+
+def source_text(source: str) -> str:
+    """The group that an experience comes from, for people: "step 3, task t17"; text that is no key stays as it is."""
+    try:
+        key = Key.parse(source)
+    except ValueError:
+        return source
+    parts = [] if key.phase == "practice" else [key.phase]
+    parts += [f"step {key.step}"] if key.step is not None else []
+    parts += [key.variant] if key.variant else []
+    parts += [f"task {key.task}"] if key.task is not None else []
+    parts += [f"attempt {key.index}"] if key.index is not None else []
+    parts += key.inside
+    return ", ".join(parts) or source
 
 
 def money(cost: Cost) -> str:

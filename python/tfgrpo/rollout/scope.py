@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from tfgrpo.dispatch import Dispatcher, Priority, Sharing, model_effect, request_digest
+from tfgrpo.dispatch import Dispatcher, Priority, Sharing, model_effect, request_digest, use_tool
 from tfgrpo.dispatch.sharing import Member
 from tfgrpo.errors import ModelError, ToolError, UsageError
 from tfgrpo.keys import Key
@@ -131,7 +131,7 @@ class AttemptScope:
 
     async def ask(self, request: ModelRequest) -> ModelReply:
         """Ask the rollout model; see `Scope.ask`."""
-        request = self._complete(request)
+        request = complete_request(request, self._temperature)
         turn = self._trace.ask(request.messages)
         reply = await self._model(Role.ROLLOUT, request)
         self._trace.answered(turn, reply.message)
@@ -140,19 +140,19 @@ class AttemptScope:
 
     async def judge(self, request: ModelRequest) -> ModelReply:
         """Ask the judge model; see `Scope.judge`."""
-        return await self._model(Role.JUDGE, self._complete(request))
+        return await self._model(Role.JUDGE, complete_request(request, self._temperature))
 
     async def call(self, tool: Tool | str, arguments: Mapping[str, Any]) -> str:
         """Use a tool; see `Scope.call`."""
         self._must_be_open()
-        used = self._tool(tool)
+        used = find_tool(self._tools, tool)
         request = ToolRequest(used.name, dict(arguments))
         key = self._key(EffectKind.TOOL.value, request_digest(request).hex())
         self._arrive()
         watch = self._begin()
         started = anyio.current_time()
         try:
-            text = await self._dispatcher.use(key, used, arguments, watcher=watch)
+            text = await use_tool(self._dispatcher, key, used, arguments, watcher=watch)
         finally:
             self._end(watch)
         self._trace.used(
@@ -237,37 +237,6 @@ class AttemptScope:
         self._made.add(key)
         return key
 
-    def _complete(self, request: ModelRequest) -> ModelRequest:
-        if not isinstance(request, ModelRequest):
-            raise UsageError(
-                f"scope.ask was given a {type(request).__name__}; give a tfgrpo.ModelRequest, for example "
-                "ModelRequest(messages=scope.messages)."
-            )
-        messages = request.messages
-        if not isinstance(messages, tuple) or not all(isinstance(message, Message) for message in messages):
-            try:
-                messages = msgspec.convert(messages, tuple[Message, ...], from_attributes=True)
-            except msgspec.ValidationError as error:
-                raise UsageError(
-                    f"The messages of a request cannot be read ({error}); give a tuple of tfgrpo.Message, or dicts with "
-                    "role and content."
-                ) from None
-        if not messages:
-            raise UsageError("A request has no messages; give at least one, for example scope.messages.")
-        temperature = self._temperature if request.temperature is None else request.temperature
-        if messages is request.messages and temperature == request.temperature:
-            return request
-        return msgspec.structs.replace(request, messages=messages, temperature=temperature)
-
-    def _tool(self, tool: Tool | str) -> Tool:
-        if not isinstance(tool, str):
-            return tool
-        try:
-            return self._tools[tool]
-        except KeyError:
-            known = ", ".join(sorted(self._tools)) or "none"
-            raise ToolError(f"There is no tool {tool!r}; this run has: {known}.") from None
-
     def _begin(self) -> EffectWatch:
         watch = self.deadline.watch()
         self._working[watch] = asyncio.current_task()
@@ -293,3 +262,46 @@ class AttemptScope:
                     f"The attempt {self.key} is over: an agent must await all that it starts before it returns."
                 )
             )
+
+
+def complete_request(request: ModelRequest, temperature: float | None) -> ModelRequest:
+    """What an agent asks, checked and with the attempt's temperature where it names none.
+
+    Raises:
+        UsageError: it is no request, or has no messages that can be read.
+    """
+    if not isinstance(request, ModelRequest):
+        raise UsageError(
+            f"scope.ask was given a {type(request).__name__}; give a tfgrpo.ModelRequest, for example "
+            "ModelRequest(messages=scope.messages)."
+        )
+    messages: Any = request.messages  # a stranger's: a struct does not check what it is made of
+    if not isinstance(messages, tuple) or not all(isinstance(message, Message) for message in messages):
+        try:
+            messages = msgspec.convert(messages, tuple[Message, ...], from_attributes=True)
+        except msgspec.ValidationError as error:
+            raise UsageError(
+                f"The messages of a request cannot be read ({error}); give a tuple of tfgrpo.Message, or dicts with "
+                "role and content."
+            ) from None
+    if not messages:
+        raise UsageError("A request has no messages; give at least one, for example scope.messages.")
+    temperature = temperature if request.temperature is None else request.temperature
+    if messages is request.messages and temperature == request.temperature:
+        return request
+    return msgspec.structs.replace(request, messages=messages, temperature=temperature)
+
+
+def find_tool(tools: Mapping[str, Tool], tool: Tool | str) -> Tool:
+    """The tool of that name, or the one that is given itself.
+
+    Raises:
+        ToolError: the run has no tool of that name.
+    """
+    if not isinstance(tool, str):
+        return tool
+    try:
+        return tools[tool]
+    except KeyError:
+        known = ", ".join(sorted(tools)) or "none"
+        raise ToolError(f"There is no tool {tool!r}; this run has: {known}.") from None

@@ -14,6 +14,7 @@ from tfgrpo.errors import (
     ConnectionLostError,
     ContentFilterError,
     ContextLengthError,
+    GroupRequestUnsupportedError,
     InvalidRequestError,
     MalformedReplyError,
     ModelError,
@@ -24,7 +25,6 @@ from tfgrpo.errors import (
     ServerError,
     UnknownModelError,
 )
-from tfgrpo.errors import GroupRequestUnsupportedError
 from tfgrpo.protocols import Observer
 from tfgrpo.testing.faults import Call, FaultPlan, FaultType, PlannedFault
 from tfgrpo.testing.scripts import Script, answers, count_tokens, fingerprint, prompt_tokens

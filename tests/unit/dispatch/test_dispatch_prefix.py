@@ -9,16 +9,17 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from tests.steady import SteadyClock
-from tests.streamed import StreamedModel
-from tests.world import make_config
+from tests.support.steady import SteadyClock
+from tests.support.streamed import StreamedModel
+from tests.support.world import Recorded, make_config
 
 import tfgrpo
 from tfgrpo.config import Endpoint, PriceSection
-from tfgrpo.dispatch.prefix import LONGEST_HOLD, SHORTEST_HOLD, WORTHWHILE, Convoy, PrefixCache, leading
+from tfgrpo.dispatch.prefix import LONGEST_HOLD, SHORTEST_HOLD, WORTHWHILE, PrefixCache, PrefixGroup, leading
 from tfgrpo.errors import RunStoppedError
-from tfgrpo.events import CallFinished, Event
-from tfgrpo.library import ExperienceLibrary, PromptAssembler
+from tfgrpo.events import EffectFinished, Event
+from tfgrpo.keys import Key
+from tfgrpo.run.build import build_cache
 from tfgrpo.testing import VirtualClock
 from tfgrpo.testing.scripts import practice_script
 from tfgrpo.types import Role, Task, Usage
@@ -53,7 +54,7 @@ def gaps(model: StreamedModel, phase: str = "practice") -> dict[str, list[float]
     start = min(times.values())
     groups: dict[str, list[float]] = {}
     for key, at in sorted(times.items(), key=lambda item: item[1]):
-        groups.setdefault(key.split("/")[-2], []).append(round(at - start, 3))
+        groups.setdefault(Key.parse(key).task or "", []).append(round(at - start, 3))
     return groups
 
 
@@ -87,9 +88,9 @@ def test_leading_pays_and_costs_two_first_tokens(tmp_path: Path) -> None:
     """What it is for: prompt tokens found in the cache. What it costs: two first tokens in each of three phases."""
     led, free = (StreamedModel(SCRIPT, first=2.0, rest=30.0) for _ in range(2))
     clocks = SteadyClock(), SteadyClock()
-    with_leaders = run(tmp_path / "on", led, clock=clocks[0])
-    without = run(tmp_path / "off", free, clock=clocks[1], model__prefix_cache="off")
-    assert with_leaders.library.digest == without.library.digest
+    run(tmp_path / "on", led, clock=clocks[0])
+    run(tmp_path / "off", free, clock=clocks[1], model__prefix_cache="off")
+    assert Recorded(tmp_path / "on").library.digest == Recorded(tmp_path / "off").library.digest
     assert {s.key for s in led.sent} == {s.key for s in free.sent}
     paid = [sum(s.fresh for s in model.sent if "distill" not in s.key) for model in (led, free)]
     assert paid[0] < 0.7 * paid[1]
@@ -98,7 +99,7 @@ def test_leading_pays_and_costs_two_first_tokens(tmp_path: Path) -> None:
 
 def test_a_leader_that_fails_holds_nobody(tmp_path: Path) -> None:
     def broken(key: str) -> bool:
-        return key.startswith("practice/") and key.endswith("/0000x1")
+        return key.startswith("practice/") and Key.parse(key).index == 0
 
     model = StreamedModel(SCRIPT, first=2.0, rest=30.0, broken=broken)
     run(tmp_path, model, limits__attempts=1)
@@ -111,7 +112,7 @@ def test_a_leader_that_fails_holds_nobody(tmp_path: Path) -> None:
 
 def test_a_leader_without_a_first_token_holds_followers_for_a_bounded_time(tmp_path: Path) -> None:
     def first(key: str) -> float:
-        return 400.0 if key.startswith("practice/") and key.endswith("/0000x1") else 2.0
+        return 400.0 if key.startswith("practice/") and Key.parse(key).index == 0 else 2.0
 
     model = StreamedModel(SCRIPT, first=first, rest=30.0)
     run(tmp_path, model)
@@ -138,13 +139,13 @@ def test_short_prompts_wait_for_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after", [1, 5, 9, 13, 17])
 def test_a_resumed_run_is_led_by_what_is_still_to_be_sent(tmp_path: Path, after: int) -> None:
-    whole = run(tmp_path / "whole", StreamedModel(SCRIPT, 2.0, 5.0))
+    run(tmp_path / "whole", StreamedModel(SCRIPT, 2.0, 5.0))
     config = make_config(tmp_path, practice=4, held_out=2, agent__system=SYSTEM, model__prefix_cache="on")
     stop, seen = tfgrpo.StopSwitch(), 0
 
     def interrupt(event: Event) -> None:
         nonlocal seen
-        seen += isinstance(event, CallFinished)
+        seen += isinstance(event, EffectFinished)
         if seen >= after:
             stop.stop()
 
@@ -160,33 +161,33 @@ def test_a_resumed_run_is_led_by_what_is_still_to_be_sent(tmp_path: Path, after:
 
     with pytest.raises(RunStoppedError):
         SteadyClock().run(begin)
-    resumed = SteadyClock().run(go_on)
-    assert resumed.library.digest == whole.library.digest
+    SteadyClock().run(go_on)
+    assert Recorded(tmp_path).library.digest == Recorded(tmp_path / "whole").library.digest
     assert not {s.key for s in first.sent} & {s.key for s in second.sent}
 
 
-# --- a convoy by itself -------------------------------------------------------------------------------------
+# --- a prefix group by itself -------------------------------------------------------------------------------
 
 
-def convoy(cache: PrefixCache, different: int = 1, shared: int = WORTHWHILE) -> Convoy:
-    return Convoy(cache, PromptAssembler(ExperienceLibrary.empty()), shared, different)
+def prefix(cache: PrefixCache, different: int = 1, shared: int = WORTHWHILE) -> PrefixGroup:
+    return PrefixGroup(cache, shared, different)
 
 
-def used(**more: Any) -> PrefixCache:
-    return PrefixCache(REMOTE.model_copy(update={"prefix_cache": "on"} | more))
+def used() -> PrefixCache:
+    return PrefixCache(used=True)
 
 
 async def travel(
-    one: Convoy, task: Task, went: list[tuple[str, float]], ride: Callable[[Any], Awaitable[None]]
+    one: PrefixGroup, task: Task, went: list[tuple[str, float]], ride: Callable[[Any], Awaitable[None]]
 ) -> None:
     """Join, note when the call could go, and make it."""
     with leading() as places:
-        places.add(await one.join(task))
+        places.add(await one.join(task.input))
         went.append((task.id, anyio.current_time()))
         await ride(places)
 
 
-async def drive(ride: Callable[[Any], Awaitable[None]], one: Convoy, tasks: list[Task]) -> list[Any]:
+async def drive(ride: Callable[[Any], Awaitable[None]], one: PrefixGroup, tasks: list[Task]) -> list[Any]:
     went: list[tuple[str, float]] = []
     async with anyio.create_task_group() as group:
         for task in tasks:
@@ -203,7 +204,7 @@ async def ordinary(places: Any) -> None:
 
 def test_equal_questions_do_not_lead_twice() -> None:
     tasks = [TASKS[0], Task("again", TASKS[0].input), TASKS[1], TASKS[2]]
-    went = VirtualClock().run(drive, ordinary, convoy(used(), different=2), tasks)
+    went = VirtualClock().run(drive, ordinary, prefix(used(), different=2), tasks)
     assert went == [("0", 0.0), ("1", 0.0), ("again", 3.0), ("2", 3.0)]
 
 
@@ -217,7 +218,7 @@ def test_who_waited_for_a_leader_that_was_never_sent_takes_its_place() -> None:
             await ordinary(places)
 
     seen: list[int] = []
-    went = VirtualClock().run(drive, replayed_first, convoy(used()), TASKS[:4])
+    went = VirtualClock().run(drive, replayed_first, prefix(used()), TASKS[:4])
     assert went == [("0", 0.0), ("1", 1.0), ("2", 4.0), ("3", 4.0)]
 
 
@@ -227,12 +228,12 @@ def test_a_leader_that_waits_for_its_slot_is_waited_for() -> None:
             await anyio.sleep(500.0)
         await ordinary(places)
 
-    went = VirtualClock().run(drive, queued, convoy(used()), TASKS[:3])
+    went = VirtualClock().run(drive, queued, prefix(used()), TASKS[:3])
     assert went == [("0", 0.0), ("1", 503.0), ("2", 503.0)]
 
 
 def test_the_next_to_come_leads_after_a_failure() -> None:
-    one = convoy(used())
+    one = prefix(used())
 
     async def failing(places: Any) -> None:
         places.launched()
@@ -247,7 +248,7 @@ def test_the_next_to_come_leads_after_a_failure() -> None:
 
 
 def test_a_cancelled_leader_frees_its_followers() -> None:
-    one = convoy(used())
+    one = prefix(used())
     went: list[tuple[str, float]] = []
 
     async def main() -> None:
@@ -284,24 +285,25 @@ def test_patience_follows_what_first_tokens_take() -> None:
 def test_what_auto_rests_on() -> None:
     price = PriceSection(input=1.0, output=1.0, cached_input=0.1)
     local = Endpoint(local="default", price=price)
-    assert not PrefixCache(REMOTE).used
-    assert PrefixCache(REMOTE.model_copy(update={"price": price})).used
-    assert not PrefixCache(local).used
+    assert not build_cache(REMOTE).used
+    assert build_cache(REMOTE.model_copy(update={"price": price})).used
+    assert not build_cache(local).used
     for endpoint, then in (
         (REMOTE, True),
         (local, False),
         (REMOTE.model_copy(update={"prefix_cache": "off"}), False),
     ):
-        cache = PrefixCache(endpoint)
+        cache = build_cache(endpoint)
         cache.reported(Usage(1, 100, 0, 1))
         assert not cache.used
         cache.reported(Usage(1, 100, 64, 1))
         assert cache.used == then
-    assert PrefixCache(local.model_copy(update={"prefix_cache": "on"})).used
+    assert build_cache(local.model_copy(update={"prefix_cache": "on"})).used
 
 
 def test_deepseek_wants_two_leaders() -> None:
     assert REMOTE.leading_questions == 1
     deepseek = Endpoint(base_url="https://api.deepseek.com/v1", name="deepseek-chat")
     assert deepseek.leading_questions == 2
+    assert build_cache(deepseek).leading_questions == 2
     assert deepseek.model_copy(update={"prefix_leaders": 1}).leading_questions == 1

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import pytest
 
-from tfgrpo.config import BudgetSection
 from tfgrpo.dispatch.admission import Admission
-from tfgrpo.dispatch.budget import Budget, budget_share
+from tfgrpo.dispatch.budget import Budget
 from tfgrpo.dispatch.sample import name_admissions, sample, sampling
 from tfgrpo.errors import ConfigError, HookError
-from tfgrpo.events import Event, Hooks, Sampled
-from tfgrpo.testing import VirtualClock
+from tfgrpo.events import Event, Hooks, Sampled, Warned
+from tfgrpo.testing import VirtualClock, strict_hooks
 from tfgrpo.types import Role, Usage
 
 
@@ -27,12 +28,26 @@ class Display:
         self.seen.append(event)
 
 
-def watch(hooks: list[Display], seconds: float, error: Exception | None = None) -> VirtualClock:
+class Listening(Display):
+    """The same, and it hears of what is switched off."""
+
+    def __init__(self, every: float | None) -> None:
+        super().__init__(every)
+        self.told: list[Warned] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            self.told.append(event)
+        else:
+            super().__call__(event)
+
+
+def watch(hooks: Sequence[Display], seconds: float, error: Exception | None = None) -> VirtualClock:
     clock = VirtualClock()
 
     async def main() -> None:
         admissions = dict.fromkeys(Role, Admission(concurrency=2))
-        budget = Budget(BudgetSection(tokens=100), Usage(1, 40, 0, 10))
+        budget = Budget(tokens=100, spent=Usage(1, 40, 0, 10))
         async with sampling(Hooks(hooks), admissions, budget, lambda: {"budget": 3, "retry": 0}):
             async with admissions[Role.ROLLOUT].slot():
                 await anyio.sleep(seconds)
@@ -67,14 +82,28 @@ def test_an_error_of_a_hook_ends_the_block_as_it_is() -> None:
         def __call__(self, event: Event) -> None:
             raise RuntimeError("a broken display")
 
-    with pytest.raises(HookError, match="a broken display"):
+    with strict_hooks(), pytest.raises(HookError, match="a broken display"):
         watch([Broken(0.5)], 1_000.0)
+
+
+@pytest.mark.lenient_hooks
+def test_a_broken_hook_is_switched_off_and_the_timer_goes_on() -> None:
+    class Broken(Display):
+        def __call__(self, event: Event) -> None:
+            self.seen.append(event)  # type: ignore[arg-type]
+            raise RuntimeError("a broken display")
+
+    broken, whole = Broken(0.5), Listening(10.0)
+    watch([broken, whole], 5.2)
+    assert len(broken.seen) == 1
+    assert len(whole.seen) == 10
+    assert len(whole.told) == 1
 
 
 async def test_cancelling_ends_both() -> None:
     display = Display(0.01)
     with anyio.CancelScope() as scope:
-        async with sampling(Hooks([display]), {}, Budget(BudgetSection(), Usage()), dict):
+        async with sampling(Hooks([display]), {}, Budget(), dict):
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
@@ -84,11 +113,11 @@ async def test_roles_that_share_an_admission_are_told_once() -> None:
     one, other = Admission(), Admission()
     named = name_admissions({Role.ROLLOUT: one, Role.DISTILLER: other, Role.JUDGE: one})
     assert named == {"rollout": one, "distiller": other}
-    assert sample(named, Budget(BudgetSection(), Usage()), {}).budget is None
+    assert sample(named, Budget(), {}).budget is None
 
 
 def test_the_tightest_budget_counts() -> None:
     spent = Usage(1, 50, 0, 0, 0.9)
-    assert budget_share(BudgetSection(), spent) is None
-    assert budget_share(BudgetSection(tokens=100), spent) == 0.5
-    assert budget_share(BudgetSection(tokens=100, usd=1.0), spent) == 0.9
+    assert Budget(spent=spent).share is None
+    assert Budget(tokens=100, spent=spent).share == 0.5
+    assert Budget(1.0, 100, spent=spent).share == 0.9

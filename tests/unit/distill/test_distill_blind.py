@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from tfgrpo.config import Config, DistillSection, resolve_config
 from tfgrpo.distill import Asker, Prompts, compare, consolidate, propose, summarize
 from tfgrpo.errors import ConfigError, DistillError
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import (
     Choice,
@@ -34,14 +35,12 @@ TRUTH = "the-secret-truth"
 TASK = Task("t1", "Where does this go?", TRUTH)
 
 
-def config(**practice: object) -> Config:
-    return resolve_config(
-        {
-            "model": {"base_url": "http://x", "name": "m"},
-            "data": {"held_out": "h.jsonl"},
-            "practice": {"learning_objective": "learn routing", **practice},
-        }
-    )
+KEY = Key("distill", 1, task="t1").do("k")
+SOURCE = "practice/step=0001/task=t1"
+
+
+def asker_of(recorder: Recorder, **settings: Any) -> Asker:
+    return Asker(recorder, Prompts(), objective="learn routing", **settings)
 
 
 def rollout(index: int, answer: str, reward: float) -> Rollout:
@@ -61,9 +60,9 @@ class Recorder:
 
     def __init__(self, *replies: str) -> None:
         self.replies = list(replies)
-        self.asked: list[tuple[str, ModelRequest]] = []
+        self.asked: list[tuple[Key, ModelRequest]] = []
 
-    async def __call__(self, key: str, request: ModelRequest) -> ModelReply:
+    async def __call__(self, key: Key, request: ModelRequest) -> ModelReply:
         self.asked.append((key, request))
         text = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         return ModelReply(tuple(Choice(text) for _ in range(request.n)), Usage(1, 1, 0, 1))
@@ -74,16 +73,17 @@ class Recorder:
 
 
 async def distil_everything(recorder: Recorder, *, ground_truth: bool) -> None:
-    asker = Asker(recorder, Prompts(), config(ground_truth=ground_truth))
-    await summarize(asker, "s", TASK, GROUP.rollouts[0], "[E1] known", "always")
-    advantages = await compare(asker, "a", TASK, GROUP, {0: "went left", 1: "went right"}, KNOWN)
-    await propose(asker, "p", advantages[0], KNOWN)
+    asker = asker_of(recorder, graded=ground_truth)
+    await summarize(asker, KEY, TASK, GROUP.rollouts[0], "[E1] known", "always")
+    advantages = await compare(asker, KEY, TASK, GROUP, {0: "went left", 1: "went right"}, KNOWN)
+    await propose(asker, KEY, SOURCE, advantages[0], KNOWN)
     operations = tuple(
         Operation(OperationKind.ADD, text=f"When {word}, go right.", index=index, sources=("t1",))
         for index, word in enumerate(["sunny", "rainy"])
     )
-    for way in ("batch", "strategy"):
-        await consolidate(asker, way, operations, EMPTY, way)
+    ways: tuple[Literal["batch", "strategy"], ...] = ("batch", "strategy")
+    for way in ways:
+        await consolidate(asker, KEY, operations, EMPTY, way)
 
 
 REPLY = '{"when": "lost", "do": "go right", "operations": [{"operation": "ADD", "when": "a", "do": "b"}]}'
@@ -109,76 +109,77 @@ async def test_with_ground_truth_it_is() -> None:
 async def test_rewards_of_one_and_zero_are_words() -> None:
     recorder = Recorder(REPLY)
     group = msgspec.structs.replace(GROUP, rollouts=(rollout(0, "a", 0.0), rollout(1, "b", 1.0)))
-    asker = Asker(recorder, Prompts(), config())
-    await compare(asker, "a", TASK, group, {0: "went left", 1: "went right"}, EMPTY)
+    asker = asker_of(recorder)
+    await compare(asker, KEY, TASK, group, {0: "went left", 1: "went right"}, EMPTY)
     assert recorder.text.index("RIGHT: went right") < recorder.text.index("WRONG: went left")
 
 
 async def test_the_form_answer_shows_bare_answers_and_the_truth_in_place() -> None:
     recorder = Recorder(REPLY)
-    settings = config().model_copy(update={"distill": DistillSection(lesson="answer")})
-    asker = Asker(recorder, Prompts(), settings)
+    asker = asker_of(recorder, lesson="answer")
     wrapped = rollout(1, '{"queue": "Q2"}', 1.0)
-    assert await summarize(asker, "s", TASK, wrapped, "", "auto") == "Q2"
+    assert await summarize(asker, KEY, TASK, wrapped, "", "auto") == "Q2"
     group = msgspec.structs.replace(GROUP, rollouts=(rollout(0, "a", 0.0), wrapped))
-    await compare(asker, "a", TASK, group, {0: "Q4", 1: "Q2"}, EMPTY)
+    await compare(asker, KEY, TASK, group, {0: "Q4", 1: "Q2"}, EMPTY)
     assert "Q2: RIGHT" in recorder.text
     assert f'"do": "answer {TRUTH}"' in recorder.text
 
 
 async def test_a_short_answer_is_its_own_summary() -> None:
     recorder = Recorder("unused")
-    asker = Asker(recorder, Prompts(), config())
-    assert await summarize(asker, "k", TASK, GROUP.rollouts[1], "", "auto") == "right"
+    asker = asker_of(recorder)
+    assert await summarize(asker, KEY, TASK, GROUP.rollouts[1], "", "auto") == "right"
     assert recorder.asked == []
-    assert await summarize(asker, "k", TASK, GROUP.rollouts[0], "", "auto") == "unused"
+    assert await summarize(asker, KEY, TASK, GROUP.rollouts[0], "", "auto") == "unused"
 
 
 async def test_an_unreadable_reply_is_repaired_once() -> None:
     recorder = Recorder("no json", '{"when": "lost", "do": "turn"}')
-    asker = Asker(recorder, Prompts(), config())
-    advantages = await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, EMPTY)
+    asker = asker_of(recorder)
+    advantages = await compare(asker, KEY, TASK, GROUP, {0: "a", 1: "b"}, EMPTY)
     assert [advantage.text for advantage in advantages] == ["When lost, turn."]
-    assert [key for key, _ in recorder.asked] == ["k", "k/repair/0"]
+    assert [key for key, _ in recorder.asked] == [KEY, KEY.do("repair", "0")]
     assert recorder.asked[1][1].messages[-2].content == "no json"
 
 
 async def test_what_stays_unreadable_is_an_error_after_one_repair() -> None:
     recorder = Recorder("no json")
-    asker = Asker(recorder, Prompts(), config())
+    asker = asker_of(recorder)
     with pytest.raises(DistillError, match="stayed unreadable"):
-        await compare(asker, "k", TASK, GROUP, {0: "a", 1: "b"}, EMPTY)
+        await compare(asker, KEY, TASK, GROUP, {0: "a", 1: "b"}, EMPTY)
     assert len(recorder.asked) == 2
 
 
 async def test_an_empty_library_needs_no_proposal_call() -> None:
     recorder = Recorder("unused")
-    asker = Asker(recorder, Prompts(), config())
-    proposals = await propose(asker, "k", SemanticAdvantage("t1", "When a, b.", (0, 1)), EMPTY)
+    asker = asker_of(recorder)
+    proposals = await propose(asker, KEY, SOURCE, SemanticAdvantage("t1", "When a, b.", (0, 1)), EMPTY)
     assert recorder.asked == []
-    assert [(o.kind, o.text, o.base_version) for o in proposals.operations] == [
-        (OperationKind.ADD, "When a, b.", 0)
+    assert [(o.kind, o.text, o.base_version, o.sources) for o in proposals.operations] == [
+        (OperationKind.ADD, "When a, b.", 0, (SOURCE,))
     ]
 
 
 async def test_what_the_library_says_already_is_kept_without_a_call() -> None:
     recorder = Recorder("unused")
-    asker = Asker(recorder, Prompts(), config())
+    asker = asker_of(recorder)
     again = SemanticAdvantage("t1", "when at sea, look UP", (0, 1))
-    (operation,) = (await propose(asker, "k", again, KNOWN)).operations
+    (operation,) = (await propose(asker, KEY, SOURCE, again, KNOWN)).operations
     assert recorder.asked == []
-    assert (operation.kind, operation.target, operation.sources) == (OperationKind.KEEP, "E1", ("t1",))
+    assert (operation.kind, operation.target, operation.sources) == (OperationKind.KEEP, "E1", (SOURCE,))
 
 
 async def test_of_a_large_library_only_what_is_near_is_shown() -> None:
     recorder = Recorder(REPLY)
-    asker = Asker(recorder, Prompts(), config())
+    asker = asker_of(recorder)
     matters = ["boats", "trains", "lamps", "soup", "stairs", "letters", "wool", "chess", "rivers", "glass"]
     texts = [
         f"When it is about {matter}, look at the {matter} first." for matter in [*matters, "kites", "tea"]
     ]
     library, _ = EMPTY.apply(Operation(OperationKind.ADD, text=text, index=i) for i, text in enumerate(texts))
-    await propose(asker, "k", SemanticAdvantage("t1", "When it is about tea, boil the tea.", (0, 1)), library)
+    await propose(
+        asker, KEY, SOURCE, SemanticAdvantage("t1", "When it is about tea, boil the tea.", (0, 1)), library
+    )
     shown = [entry.id for entry in library if entry.text in recorder.text]
     assert len(shown) == 10 < len(library)
     assert library.neighbours("When it is about tea, boil the tea.", 1)[0].id in shown
@@ -187,7 +188,7 @@ async def test_of_a_large_library_only_what_is_near_is_shown() -> None:
 
 async def test_by_strategy_only_lessons_of_one_strategy_meet() -> None:
     recorder = Recorder('{"when": "any weather"}')
-    asker = Asker(recorder, Prompts(), config())
+    asker = asker_of(recorder)
     library, _ = ExperienceLibrary.empty().apply(
         [Operation(OperationKind.ADD, text="When it snows, go right.", source="x", sources=("t0",))]
     )
@@ -196,7 +197,7 @@ async def test_by_strategy_only_lessons_of_one_strategy_meet() -> None:
         Operation(OperationKind.ADD, text=text, base_version=1, source="s", index=i, sources=(f"t{i}",))
         for i, text in enumerate(texts)
     )
-    settled = await consolidate(asker, "k", proposals, library, "strategy")
+    settled = await consolidate(asker, KEY, proposals, library, "strategy")
     assert len(recorder.asked) == 1
     for situation in ("When sunny", "When rainy", "When it snows"):
         assert situation in recorder.text
@@ -211,11 +212,11 @@ async def test_by_strategy_only_lessons_of_one_strategy_meet() -> None:
 
 async def test_a_merge_that_names_an_unknown_id_keeps_what_it_merges() -> None:
     merge = '{"operations": [{"operation": "ADD", "merges": ["E1", "E9"], "when": "a", "do": "b"}]}'
-    asker = Asker(Recorder(merge), Prompts(), config())
+    asker = asker_of(Recorder(merge))
     library, _ = ExperienceLibrary.empty().apply(
         [Operation(OperationKind.ADD, text="When old, stay.", source="x", sources=("t0",))]
     )
-    settled = await consolidate(asker, "k", (), library, "batch")
+    settled = await consolidate(asker, KEY, (), library, "batch")
     merged, report = library.apply(settled.operations)
     assert [(entry.text, entry.parents) for entry in merged.entries] == [("When a, b.", ("E1",))]
     assert report.dropped == ()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.world import make_config
+from tests.support.world import make_config
 
 from tfgrpo.config import load_config
 

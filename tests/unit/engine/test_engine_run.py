@@ -8,10 +8,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.world import make_config, models
+from tests.support.world import Recorded, make_config, models
 
 import tfgrpo
-from tfgrpo.engine.records import GroupRecord, StepRecord
 from tfgrpo.errors import (
     AuthenticationError,
     BudgetError,
@@ -19,12 +18,14 @@ from tfgrpo.errors import (
     ConnectError,
     InterruptedRunError,
     RunStoppedError,
+    UnmeasuredError,
 )
-from tfgrpo.events import CallFinished, Event, GroupFinished, Warned
+from tfgrpo.events import EffectFinished, Event, GroupFinished, Warned
 from tfgrpo.journal import JournalReader
+from tfgrpo.rundir import RUN, Header
 from tfgrpo.testing import FaultPlan, FaultType, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
-from tfgrpo.types import Ending, ModelRequest, Rollout, Signal
+from tfgrpo.types import Ending, ModelRequest, Signal
 
 SCRIPT = practice_script()
 
@@ -66,20 +67,30 @@ def test_a_run_ends_with_a_library_a_verdict_and_its_files(tmp_path: Path) -> No
 
 def test_every_planned_rollout_has_one_record_and_groups_one_signal(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice=6)
-    run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
-    with JournalReader(run.directory / "journal.db") as reader:
-        rollouts = reader.records("rollout", Rollout)
-        groups = reader.records("group", GroupRecord)
-        steps = reader.records("step", StepRecord)
-    assert len([key for key in rollouts if key.startswith("practice/")]) == 6 * 3
-    assert len([key for key in rollouts if key.startswith(("baseline/", "learned/"))]) == 5 * 2 * 2
-    assert len(groups) == 6
-    assert [len(step.task_ids) for step in steps.values()] == [4, 2]
-    counted = run.result.groups
-    assert counted.mixed + counted.uniform + counted.undergraded == 6
-    assert counted.mixed == sum(group.signal is Signal.MIXED for group in groups.values())
-    for group in groups.values():
+    run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert len(recorded.of("practice")) == 6 * 3
+    assert len(recorded.of("baseline")) == len(recorded.of("learned")) == 5 * 2
+    assert len(recorded.groups) == 6
+    assert [len(step.task_ids) for step in recorded.steps] == [4, 2]
+    for key, rollout in recorded.rollouts.items():
+        assert (rollout.key, rollout.task_id, rollout.index) == (key.text, key.task, key.index)
+    for group in recorded.groups.values():
         assert (group.signal is Signal.MIXED) == (len(set(group.rewards)) > 1)
+
+
+def test_the_result_counts_what_the_store_holds(tmp_path: Path) -> None:
+    config = make_config(tmp_path, practice=6)
+    faults = FaultPlan().when(lambda call: "task=t0/" in call.key, FaultType.CONTEXT_LENGTH)
+    run = run_practice(config, ScriptedModel(SCRIPT, faults=faults), tmp_path)
+    recorded = Recorded(tmp_path)
+    counted, signals = run.result.groups, recorded.signals()
+    assert counted.mixed + counted.uniform + counted.undergraded == 6
+    assert counted.mixed == signals[Signal.MIXED]
+    assert counted.uniform == signals[Signal.UNIFORM]
+    assert counted.undergraded == signals[Signal.UNDERGRADED] == 1
+    assert run.result.faults == recorded.faults == {"model": 6}
+    assert run.library == recorded.library
 
 
 def test_one_request_asks_for_a_whole_group_where_the_model_can(tmp_path: Path) -> None:
@@ -117,13 +128,14 @@ def test_a_stopped_run_resumes_and_pays_nothing_twice(tmp_path: Path, after: int
     folder = tmp_path / "whole"
     folder.mkdir()
     reference = ScriptedModel(SCRIPT, latency=1.0)
-    whole = run_practice(config, reference, folder)
+    run_practice(config, reference, folder)
+    whole = Recorded(folder)
 
     stop, seen = tfgrpo.StopSwitch(), 0
 
     def interrupt(event: Event) -> None:
         nonlocal seen
-        if isinstance(event, CallFinished):
+        if isinstance(event, EffectFinished):
             seen += 1
         if seen >= after:
             stop.stop()
@@ -134,12 +146,14 @@ def test_a_stopped_run_resumes_and_pays_nothing_twice(tmp_path: Path, after: int
     assert isinstance(caught.value.reason, InterruptedRunError)
     assert not (tmp_path / "run" / "result.json").exists()
     second = ScriptedModel(SCRIPT, latency=1.0)
-    resumed = run_resume(second, tmp_path)
+    run_resume(second, tmp_path)
+    resumed = Recorded(tmp_path)
     assert resumed.library.digest == whole.library.digest
-    assert resumed.comparison == whole.comparison
+    assert resumed.verdict == whole.verdict
     assert first.served + second.served == reference.served
     third = ScriptedModel(SCRIPT)
-    assert run_resume(third, tmp_path).comparison == whole.comparison
+    run_resume(third, tmp_path)
+    assert Recorded(tmp_path).verdict == whole.verdict
     assert third.calls.total() == 0
 
 
@@ -151,21 +165,24 @@ def test_a_fault_that_was_recorded_does_not_hinder_resuming(tmp_path: Path, afte
 
     def interrupt(event: Event) -> None:
         nonlocal seen
-        seen += isinstance(event, CallFinished)
+        seen += isinstance(event, EffectFinished)
         if seen >= after:
             stop.stop()
 
     faults = FaultPlan().when(
-        lambda call: call.key.startswith(("distill/0001/t1", "distill/0001/t3", "consolidate")),
+        lambda call: call.key.startswith(
+            ("distill/step=0001/task=t1/", "distill/step=0001/task=t3/", "consolidate")
+        ),
         FaultType.SERVER_ERROR,
     )
     with pytest.raises(RunStoppedError):
         run_practice(config, ScriptedModel(SCRIPT, 0.5, faults), tmp_path, hooks=[interrupt], stop=stop)
-    assert run_resume(ScriptedModel(SCRIPT), tmp_path).comparison is not None
+    run_resume(ScriptedModel(SCRIPT), tmp_path)
+    assert len(Recorded(tmp_path).verdict) >= 2 * 5 * 2
 
 
 def test_a_spent_budget_stops_and_a_higher_one_goes_on(tmp_path: Path) -> None:
-    config = make_config(tmp_path, budget__tokens=700)
+    config = make_config(tmp_path, practice=12, budget__tokens=700)
     model = ScriptedModel(SCRIPT)
     warnings: list[str] = []
 
@@ -181,8 +198,8 @@ def test_a_spent_budget_stops_and_a_higher_one_goes_on(tmp_path: Path) -> None:
     assert 0 < spent <= 700
     with pytest.raises(ConfigError, match=r"only these .*limits\.\*"):
         run_resume(model, tmp_path, overrides={"practice.epochs": 2})
-    run = run_resume(model, tmp_path, overrides={"budget.tokens": 10**7})
-    assert run.result.usage.total.input_tokens + run.result.usage.total.output_tokens > 700
+    run_resume(model, tmp_path, overrides={"budget.tokens": 10**7})
+    assert sum(usage.tokens for usage in Recorded(tmp_path).usage.values()) > 700
     assert set(model.served.values()) == {1}
 
 
@@ -207,8 +224,8 @@ def test_what_no_call_can_escape_stops_the_run(
         run_practice(config, first, tmp_path)
     assert isinstance(caught.value.reason, reason)
     second = ScriptedModel(SCRIPT)
-    run = run_resume(second, tmp_path)
-    assert run.comparison is not None
+    run_resume(second, tmp_path)
+    assert len(Recorded(tmp_path).verdict) >= 2 * 5 * 2
     assert set((first.served + second.served).values()) == {1}
 
 
@@ -231,8 +248,8 @@ def test_an_endpoint_that_was_never_reached_stops_the_run_soon(tmp_path: Path, c
 def test_a_fault_is_never_a_reward(tmp_path: Path) -> None:
     """One rollout call of a group fails for good: the group is refilled, the fault is counted."""
     config = make_config(tmp_path, practice=4, practice__group_size=3, practice__min_graded=3)
-    keys = {f"practice/0001/t0/{index:04d}x1" for index in range(3)}
-    plan = FaultPlan().when(lambda call: call.key in keys, FaultType.INVALID_REQUEST)
+    broken = tuple(f"practice/step=0001/task=t0/try={index:04d}//" for index in range(3))
+    plan = FaultPlan().when(lambda call: call.key.startswith(broken), FaultType.INVALID_REQUEST)
     model = ScriptedModel(practice_script(base=1.0), faults=plan, group_limit=1)
     groups = []
 
@@ -240,21 +257,25 @@ def test_a_fault_is_never_a_reward(tmp_path: Path) -> None:
         if isinstance(event, GroupFinished):
             groups.append(event.group)
 
-    run = run_practice(config, model, tmp_path, hooks=[listen])
+    run_practice(config, model, tmp_path, hooks=[listen])
+    recorded = Recorded(tmp_path)
     group = next(group for group in groups if group.task_id == "t0")
     assert [rollout.ending for rollout in group.rollouts] == [Ending.FAULTED] * 3 + [Ending.COMPLETED] * 3
     assert all(rollout.reward is None for rollout in group.rollouts[:3])
     assert {g.signal for g in groups} == {Signal.UNIFORM}
-    assert run.result.faults == {"model": 3}
-    assert len(run.library) == 0
+    assert recorded.faults == {"model": 3}
+    assert len(recorded.library) == 0
 
 
 def test_a_group_that_stays_short_is_undergraded_and_reported(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice=4)
-    plan = FaultPlan().when(lambda call: call.key.startswith("practice/0001/t0/"), FaultType.CONTEXT_LENGTH)
-    run = run_practice(config, ScriptedModel(SCRIPT, faults=plan), tmp_path)
-    assert run.result.groups.undergraded == 1
-    assert run.result.faults["model"] == 6
+    plan = FaultPlan().when(
+        lambda call: call.key.startswith("practice/step=0001/task=t0/"), FaultType.CONTEXT_LENGTH
+    )
+    run_practice(config, ScriptedModel(SCRIPT, faults=plan), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert recorded.signals()[Signal.UNDERGRADED] == 1
+    assert recorded.faults["model"] == 6
 
 
 def test_a_distiller_fault_costs_one_lesson_and_not_the_run(tmp_path: Path) -> None:
@@ -262,54 +283,57 @@ def test_a_distiller_fault_costs_one_lesson_and_not_the_run(tmp_path: Path) -> N
         answer = SCRIPT(request)
         return "no json here" if request.response_schema else str(answer)
 
-    run = run_practice(make_config(tmp_path), ScriptedModel(broken), tmp_path)
-    assert run.comparison is not None
-    assert len(run.library) == 0
-    assert run.result.faults["distiller"] == run.result.groups.mixed > 0
+    run_practice(make_config(tmp_path), ScriptedModel(broken), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert len(recorded.verdict) == 2 * 5 * 2
+    assert len(recorded.library) == 0
+    assert recorded.faults["distiller"] == recorded.signals()[Signal.MIXED] > 0
 
 
 def test_summaries_that_fail_cost_their_lessons_and_not_the_run(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice__summaries="always")
     faults = FaultPlan().when(lambda call: "/summary/" in call.key, FaultType.CONTEXT_LENGTH)
-    run = run_practice(config, ScriptedModel(SCRIPT, faults=faults), tmp_path)
-    assert run.comparison is not None
-    assert run.result.faults == {"distiller": run.result.groups.mixed}
-    assert len(run.library) == 0
+    run_practice(config, ScriptedModel(SCRIPT, faults=faults), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert len(recorded.verdict) == 2 * 5 * 2
+    assert recorded.faults == {"distiller": recorded.signals()[Signal.MIXED]}
+    assert len(recorded.library) == 0
 
 
 def test_without_ground_truth_practice_tasks_need_no_truth(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice=6, truth=False, practice__ground_truth=False)
-    run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
-    assert run.result.groups.mixed > 0
-    assert len(run.library) > 0
+    run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert recorded.signals()[Signal.MIXED] > 0
+    assert len(recorded.library) > 0
 
 
 def test_selection_by_gain_refuses_lessons_that_do_not_help(tmp_path: Path) -> None:
     """In a world where experiences hurt, the gate keeps the library empty."""
     harmful = practice_script(base=0.7, gain=-0.6)
     config = make_config(tmp_path, practice=8, practice__select="gain", practice__candidates=2)
-    run = run_practice(config, ScriptedModel(harmful), tmp_path)
-    assert len(run.library) == 0
+    run_practice(config, ScriptedModel(harmful), tmp_path)
+    assert len(Recorded(tmp_path).library) == 0
     helpful = practice_script(base=0.3, gain=0.6)
     folder = tmp_path / "helpful"
     folder.mkdir()
-    run = run_practice(config, ScriptedModel(helpful), folder)
-    assert len(run.library) > 0
-    with JournalReader(run.directory / "journal.db") as reader:
-        steps = reader.records("step", StepRecord)
-        groups = reader.records("group", GroupRecord)
-    for step in steps.values():
+    run_practice(config, ScriptedModel(helpful), folder)
+    recorded = Recorded(folder)
+    assert len(recorded.library) > 0
+    for step in recorded.steps:
         means = {arm.name: arm.mean for arm in step.gate}
         assert not means or means[step.chosen] == max(means.values())
-    assert all(group.gain is None or group.advantage is None or group.gain > 0 for group in groups.values())
+    for group in recorded.groups.values():
+        assert group.gain is None or group.advantage is None or group.gain > 0
 
 
 def test_selection_by_gain_works_without_group_requests(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice=8, practice__select="gain", practice__candidates=3)
     model = ScriptedModel(practice_script(base=0.3, gain=0.6), group_limit=1)
-    run = run_practice(config, model, tmp_path)
-    assert len(run.library) > 0
-    assert run.result.faults == {}
+    run_practice(config, model, tmp_path)
+    recorded = Recorded(tmp_path)
+    assert len(recorded.library) > 0
+    assert recorded.faults == {}
 
 
 def test_a_consolidation_that_keeps_everything_is_obeyed(tmp_path: Path) -> None:
@@ -318,24 +342,33 @@ def test_a_consolidation_that_keeps_everything_is_obeyed(tmp_path: Path) -> None
             return '{"operations": []}'
         return str(SCRIPT(request))
 
-    run = run_practice(make_config(tmp_path), ScriptedModel(keep), tmp_path)
-    assert run.result.groups.mixed > 1
-    assert len(run.library) == 0
+    run_practice(make_config(tmp_path), ScriptedModel(keep), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert recorded.signals()[Signal.MIXED] > 1
+    assert len(recorded.library) == 0
 
 
 def test_without_ground_truth_a_failing_verifier_has_no_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "strict_grader.py").write_text(
-        "def reward(task, answer):\n    return float(task.truth)\n", "utf-8"
+        "def reward(task, answer):\n    return float(task.truth in answer)\n", "utf-8"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config = make_config(
         tmp_path, truth=False, practice__ground_truth=False, verifier__kind="strict_grader:reward"
     )
-    run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
-    assert run.result.groups.undergraded == 0
-    assert len(run.library) > 0
+    run_practice(config, ScriptedModel(SCRIPT), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert recorded.signals()[Signal.UNDERGRADED] == 0
+    assert len(recorded.library) > 0
+
+
+def test_an_arm_without_a_grade_ends_the_run_and_says_why(tmp_path: Path) -> None:
+    faults = FaultPlan().when(lambda call: call.key.startswith("baseline/"), FaultType.CONTEXT_LENGTH)
+    with pytest.raises(UnmeasuredError, match="20 of 20 attempts of the arm 'baseline' ended in a fault"):
+        run_practice(make_config(tmp_path), ScriptedModel(SCRIPT, faults=faults), tmp_path)
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_provider_that_asks_for_hours_stops_the_run(tmp_path: Path) -> None:
@@ -363,12 +396,11 @@ def test_a_stop_does_not_wait_for_a_call_that_hangs(tmp_path: Path) -> None:
         clock.run(main)
     assert caught.group_contains(RunStoppedError)
     assert clock.now < 60.0
-    with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        assert reader.open_intents() > 0
+    assert Recorded(tmp_path).open_intents > 0
     spent = []
 
     def listen(event: Event) -> None:
-        if isinstance(event, CallFinished):
+        if isinstance(event, EffectFinished):
             spent.append(event.total.calls)
 
     run_resume(ScriptedModel(SCRIPT), tmp_path, hooks=[listen])
@@ -377,9 +409,10 @@ def test_a_stop_does_not_wait_for_a_call_that_hangs(tmp_path: Path) -> None:
 
 def test_group_size_one_learns_from_what_went_wrong(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice__group_size=1, practice__consolidate="none")
-    run = run_practice(config, ScriptedModel(practice_script(base=0.0)), tmp_path)
-    assert run.result.groups.uniform == 6
-    assert len(run.library) > 0
+    run_practice(config, ScriptedModel(practice_script(base=0.0)), tmp_path)
+    recorded = Recorded(tmp_path)
+    assert recorded.signals() == {Signal.UNIFORM: 6}
+    assert len(recorded.library) > 0
 
 
 def test_evaluate_answers_held_out_tasks_only(tmp_path: Path) -> None:
@@ -392,7 +425,10 @@ def test_evaluate_answers_held_out_tasks_only(tmp_path: Path) -> None:
     run = VirtualClock().run(main)
     assert run.comparison is None
     assert len(model.requests) == 5
-    assert run.result.kind == "evaluation"
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        header = reader.get("run", RUN, Header)
+    assert header is not None
+    assert header.kind == "evaluation"
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,17 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.steady import SteadyClock
-from tests.world import make_config, models
+from tests.support.steady import SteadyClock
+from tests.support.world import Recorded, make_config, models
 
 import tfgrpo
-from tfgrpo.engine.practice import stored_library
-from tfgrpo.engine.records import StepRecord
-from tfgrpo.engine.step import still_valid
 from tfgrpo.errors import RunStoppedError
-from tfgrpo.events import CallFinished, Event, StepFinished, StepStarted
-from tfgrpo.journal import JournalReader
+from tfgrpo.events import EffectFinished, Event, StepFinished, StepStarted
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.testing import ScriptedModel
 from tfgrpo.testing.scripts import practice_script, seeded
-from tfgrpo.types import ModelRequest, Operation, OperationKind, Rollout
+from tfgrpo.trust import Overtaken, Screened, screened
+from tfgrpo.types import ModelRequest, Operation, OperationKind
 
 SCRIPT = practice_script()
 STEPS: dict[str, Any] = {"practice": 8, "held_out": 2, "practice__epochs": 2, "evaluation__samples": 1}
@@ -54,16 +51,15 @@ def run(
 @pytest.mark.parametrize("staleness", [0, 1, 2, 9])
 def test_a_step_rolls_out_with_the_library_of_its_number(tmp_path: Path, staleness: int) -> None:
     run(tmp_path, ScriptedModel(SCRIPT, uneven), staleness)
-    with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        steps = list(reader.records("step", StepRecord).values())
-        digests = [ExperienceLibrary.empty().digest, *(step.digest for step in steps)]
-        rollouts = reader.records("rollout", Rollout, prefix="practice/")
-        libraries = [ExperienceLibrary.empty(), *(stored_library(reader, step) for step in steps)]
+    recorded = Recorded(tmp_path)
+    steps = recorded.steps
+    digests = [ExperienceLibrary.empty().digest, *(step.digest for step in steps)]
+    libraries = [ExperienceLibrary.empty(), *(recorded.after(step) for step in steps)]
     assert len(steps) == 4
     assert len(set(digests)) > 2, "a world in which nothing is learned shows nothing"
-    for key, rollout in rollouts.items():
-        step = int(key.split("/")[1])
-        assert rollout.prior.digest == digests[max(0, step - 1 - staleness)]
+    for key, rollout in recorded.of("practice").items():
+        assert key.step is not None
+        assert rollout.prior.digest == digests[max(0, key.step - 1 - staleness)]
     for before, after, record in zip(libraries, libraries[1:], steps, strict=False):
         assert set(record.report.added) == before.diff(after).added.keys(), "applied to the newest"
 
@@ -104,12 +100,13 @@ def test_running_ahead_saves_wall_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after", [3, 7, 10, 14, 18, 23, 28])
 def test_a_run_stopped_between_overlapping_steps_goes_on_to_the_same_end(tmp_path: Path, after: int) -> None:
     reference = ScriptedModel(SCRIPT, uneven)
-    whole = run(tmp_path / "whole", reference, 1)
+    run(tmp_path / "whole", reference, 1)
+    whole = Recorded(tmp_path / "whole")
     stop, seen = tfgrpo.StopSwitch(), 0
 
     def interrupt(event: Event) -> None:
         nonlocal seen
-        seen += isinstance(event, CallFinished)
+        seen += isinstance(event, EffectFinished)
         if seen >= after:
             stop.stop()
 
@@ -120,9 +117,10 @@ def test_a_run_stopped_between_overlapping_steps_goes_on_to_the_same_end(tmp_pat
     async def go_on() -> tfgrpo.Run:
         return await tfgrpo.resume(tmp_path / "cut" / "run", models=models(second))
 
-    resumed = SteadyClock().run(go_on)
+    SteadyClock().run(go_on)
+    resumed = Recorded(tmp_path / "cut")
     assert resumed.library.digest == whole.library.digest
-    assert resumed.comparison == whole.comparison
+    assert resumed.verdict == whole.verdict
     assert first.served.keys() | second.served.keys() == reference.served.keys()
 
 
@@ -131,7 +129,7 @@ def test_a_run_that_dies_between_overlapping_steps_goes_on_to_the_same_end(
     tmp_path: Path, until: float
 ) -> None:
     """Nothing is drained: calls in flight are lost, as at a crash."""
-    whole = run(tmp_path / "whole", ScriptedModel(SCRIPT, uneven), 1)
+    run(tmp_path / "whole", ScriptedModel(SCRIPT, uneven), 1)
     (tmp_path / "dead").mkdir()
     config = make_config(tmp_path / "dead", **(STEPS | {"practice__max_staleness": 1}))
 
@@ -146,7 +144,8 @@ def test_a_run_that_dies_between_overlapping_steps_goes_on_to_the_same_end(
         return await tfgrpo.resume(tmp_path / "dead" / "run", models=models(model))
 
     assert SteadyClock().run(die)
-    assert SteadyClock().run(go_on).library.digest == whole.library.digest
+    SteadyClock().run(go_on)
+    assert Recorded(tmp_path / "dead").library.digest == Recorded(tmp_path / "whole").library.digest
 
 
 def test_the_gate_compares_with_the_newest_library(tmp_path: Path) -> None:
@@ -159,14 +158,12 @@ def test_the_gate_compares_with_the_newest_library(tmp_path: Path) -> None:
         practice__gate_tasks=3,
         practice__epochs=3,
     )
-    with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        steps = list(reader.records("step", StepRecord).values())
-        gated = reader.records("rollout", Rollout, prefix="gate/")
-    digests = [ExperienceLibrary.empty().digest, *(step.digest for step in steps)]
-    old = {key: rollout for key, rollout in gated.items() if key.split("/")[2] == "old"}
-    assert any(int(key.split("/")[1]) > 2 for key in old)
-    for key, rollout in old.items():
-        assert rollout.prior.digest == digests[int(key.split("/")[1]) - 1]
+    recorded = Recorded(tmp_path)
+    digests = [ExperienceLibrary.empty().digest, *(step.digest for step in recorded.steps)]
+    old = [(key.step or 0, rollout) for key, rollout in recorded.of("gate").items() if key.variant == "old"]
+    assert any(step > 2 for step, _ in old)
+    for step, rollout in old:
+        assert rollout.prior.digest == digests[step - 1]
 
 
 # --- proposals that others overtook -------------------------------------------------------------------------
@@ -194,7 +191,8 @@ def test_proposals_for_what_changed_meanwhile_are_dropped_with_the_reason() -> N
         add("When hungry, look for berries", version=1),
         Operation(OperationKind.KEEP, target="E2", base_version=1),
     ]
-    valid, dropped = still_valid(made, newest)
+    passed = screened([Overtaken()], made, newest)
+    valid, dropped = passed.kept, passed.dropped
     assert valid == (made[2], made[4], made[5])
     assert [drop.operation for drop in dropped] == [made[0], made[1], made[3]]
     assert "E1 is not in the library" in dropped[0].reason
@@ -202,4 +200,4 @@ def test_proposals_for_what_changed_meanwhile_are_dropped_with_the_reason() -> N
     assert "duplicates" in dropped[2].reason
     # What was proposed for the newest version is judged where it is applied, with all others.
     fresh = [Operation(OperationKind.DELETE, target="E99", base_version=newest.version)]
-    assert still_valid(fresh, newest) == (tuple(fresh), ())
+    assert screened([Overtaken()], fresh, newest) == Screened(tuple(fresh))

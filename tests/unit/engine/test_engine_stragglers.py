@@ -5,40 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
-from tests.steady import SteadyClock
-from tests.world import make_config, models
+from tests.support.dispatching import opened
+from tests.support.steady import SteadyClock
+from tests.support.world import Recorded, make_config, models
 
 import tfgrpo
-from tfgrpo.config import Endpoint
-from tfgrpo.dispatch.prefix import Convoy, PrefixCache
-from tfgrpo.dispatch.priority import Priority
-from tfgrpo.engine.first_turn import FirstTurn
-from tfgrpo.engine.records import GroupPlan, GroupRecord
-from tfgrpo.errors import CutOffError, JournalError, RunStoppedError, TaskTimeoutError
-from tfgrpo.events import CallFinished, Event
-from tfgrpo.journal import Journal, JournalReader
+from tfgrpo.errors import JournalError, RunStoppedError, TaskTimeoutError
+from tfgrpo.events import EffectFinished, Event
+from tfgrpo.journal import Journal
+from tfgrpo.keys import Key, owner_text
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
-from tfgrpo.rollout import Ask, Attempt, Deadline, is_cut_off, run_rollout
+from tfgrpo.protocols import Observer
+from tfgrpo.rollout import AttemptScope, Deadline, is_cut_off, run_attempt
 from tfgrpo.testing import FaultPlan, FaultType, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script, seeded
-from tfgrpo.types import (
-    Choice,
-    Ending,
-    FaultKind,
-    Message,
-    ModelRequest,
-    PriorRef,
-    Reward,
-    Role,
-    Rollout,
-    Task,
-    Trajectory,
-)
+from tfgrpo.types import Ending, FaultKind, ModelReply, ModelRequest, Reward, Rollout, Signal, Task
 
 SCRIPT = practice_script()
 
@@ -61,9 +46,8 @@ def go_on(folder: Path, model: ScriptedModel) -> tfgrpo.Run:
     return SteadyClock().run(main)
 
 
-def rollouts_of(folder: Path, phase: str = "practice") -> dict[str, Rollout]:
-    with JournalReader(folder / "run" / "journal.db") as reader:
-        return reader.records("rollout", Rollout, prefix=f"{phase}/")
+def rollouts_of(folder: Path, phase: str = "practice") -> dict[Key, Rollout]:
+    return Recorded(folder).of(phase)
 
 
 def slow(share: float, seconds: float = 500.0) -> Callable[[ModelRequest], float]:
@@ -91,46 +75,6 @@ def test_a_hanging_rollout_becomes_a_fault_and_is_paid_once(tmp_path: Path, grou
     assert max(model.calls.values()) == 1, "who shared the request must not ask once more"
 
 
-def test_a_shared_request_that_ran_out_of_time_is_not_sent_again() -> None:
-    """Rollouts of a chunk have one clock, but even one that had time left must not pay a second time."""
-    sent: list[str] = []
-
-    class Hanging:
-        def group_limit(self, role: Role) -> int | None:
-            return None
-
-        async def complete(self, key: str, *_: Any, on_launch: Callable[[], None], **__: Any) -> None:
-            sent.append(key)
-            on_launch()
-            await anyio.sleep_forever()
-
-    assembler = PromptAssembler(ExperienceLibrary.empty())
-    cache = PrefixCache(Endpoint(base_url="http://127.0.0.1:9/v1", name="m"))
-    convoy = Convoy(cache, assembler, 0)
-    context: Any = SimpleNamespace(
-        calls=Hanging(), prefix_cache=cache, group_convoy=lambda assembler, task: convoy
-    )
-    task, ended = Task("t", "q"), []
-
-    async def main() -> None:
-        turn = FirstTurn(
-            context, "k", task, range(2), assembler, convoy, priority=Priority.START, single=False
-        )
-
-        async def one(index: int, seconds: float) -> None:
-            with pytest.raises(TaskTimeoutError), Deadline(seconds) as deadline:
-                await turn.choice(index, ModelRequest(()), 0, deadline)
-            ended.append((index, anyio.current_time()))
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(one, 0, 10.0)
-            group.start_soon(one, 1, 1000.0)
-
-    SteadyClock().run(main)
-    assert ended == [(0, 10.0), (1, 10.0)]
-    assert sent == ["k/0000x2"]
-
-
 def test_waiting_for_a_slot_costs_no_time_of_the_task(tmp_path: Path) -> None:
     clock = SteadyClock()
     model = ScriptedModel(SCRIPT, 60.0, group_limit=1)
@@ -140,19 +84,21 @@ def test_waiting_for_a_slot_costs_no_time_of_the_task(tmp_path: Path) -> None:
 
 
 def test_retries_count_from_the_first_launch(tmp_path: Path) -> None:
-    faults = FaultPlan().when(lambda call: call.key.startswith("practice/0001/t0/"), FaultType.SERVER_ERROR)
+    faults = FaultPlan().when(
+        lambda call: call.key.startswith("practice/step=0001/task=t0/"), FaultType.SERVER_ERROR
+    )
     model = ScriptedModel(SCRIPT, 45.0, faults, group_limit=1)
     run(tmp_path, model, practice=2, practice__refills=0, limits__task_timeout=100.0, limits__attempts=50)
     errors = Counter(r.fault.error for r in rollouts_of(tmp_path).values() if r.fault is not None)
     assert errors == {"TaskTimeoutError": 3}
-    assert all(2 <= n <= 3 for key, n in model.calls.items() if key.startswith("practice/0001/t0/"))
+    assert all(2 <= n <= 3 for key, n in model.calls.items() if key.startswith("practice/step=0001/task=t0/"))
 
 
 def test_a_provider_that_paces_us_makes_no_faults(tmp_path: Path) -> None:
     """429s for longer than the task's timeout: the clock stands between a refusal and the next launch."""
     limited = PlannedFault(FaultType.RATE_LIMITED, retry_after=150.0)
     faults = FaultPlan().when(
-        lambda call: call.key.startswith("practice/0001/t0/") and call.attempt <= 3, limited
+        lambda call: call.key.startswith("practice/step=0001/task=t0/") and call.attempt <= 3, limited
     )
     clock = SteadyClock()
     model = ScriptedModel(SCRIPT, 5.0, faults)
@@ -164,12 +110,13 @@ def test_a_provider_that_paces_us_makes_no_faults(tmp_path: Path) -> None:
 def test_a_clock_that_stood_goes_on_where_it_was() -> None:
     async def work(deadline: Deadline) -> None:
         with deadline:
-            deadline.start()
+            watch = deadline.watch()
+            watch.launched()
             await anyio.sleep(60.0)
-            deadline.pause()
+            watch.queued()
             await anyio.sleep(500.0)
-            deadline.start()
-            deadline.start()
+            watch.launched()
+            watch.launched()
             await anyio.sleep(500.0)
 
     async def main() -> float:
@@ -181,44 +128,61 @@ def test_a_clock_that_stood_goes_on_where_it_was() -> None:
 
 
 class Slow:
-    """An agent or a verifier that takes its time."""
+    """An agent that asks three times and thinks in between, and a verifier that takes its time."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, thinking: float, grading: float) -> None:
+        self.thinking = thinking
+        self.grading = grading
 
-    async def attempt(self, messages: tuple[Message, ...], ask: Ask) -> Attempt:
+    async def attempt(self, scope: tfgrpo.Scope) -> str:
         for _ in range(3):
-            await ask(ModelRequest(messages))
-        return Attempt(Trajectory((*messages, Message("assistant", "x"))))
+            await scope.ask(ModelRequest(scope.messages))
+            await anyio.sleep(self.thinking)
+        return "x"
 
-    async def verify(self, task: Task, trajectory: Trajectory) -> Reward:
-        await anyio.sleep(self.seconds)
+    async def verify(self, scope: tfgrpo.Scope) -> Reward:
+        await anyio.sleep(self.grading)
         return Reward(1.0)
 
-    async def aclose(self) -> None:
-        pass
+
+class Queued(ScriptedModel):
+    """Every call stands in a queue of ours for 1,000 s before it is sent, and takes some time from there."""
+
+    def __init__(self, turn: float) -> None:
+        super().__init__(lambda request: "x", turn)
+
+    async def complete(
+        self, request: ModelRequest, *, key: str = "", observer: Observer | None = None, stream: bool = False
+    ) -> ModelReply:
+        await anyio.sleep(1000.0)
+        return await super().complete(request, key=key, observer=observer, stream=stream)
 
 
-async def attempt(turn: float, grading: float, seconds: float, cut_after: float | None = None) -> Rollout:
-    deadline = Deadline(seconds)
-
-    async def ask(request: ModelRequest) -> Choice:
-        await anyio.sleep(1000.0)  # waits for its slot
-        deadline.start()
-        await anyio.sleep(turn)
-        return Choice("x")
-
+async def attempt(
+    turn: float, grading: float, seconds: float, cut_after: float | None = None, thinking: float = 0.0
+) -> Rollout:
+    deadline, slow = Deadline(seconds), Slow(thinking, grading)
     result: list[Rollout] = []
+    async with opened(Queued(turn)) as dispatcher:
+        prompt = PromptAssembler(ExperienceLibrary.empty())
+        task = Task("t", "q")
+        scope = AttemptScope(
+            Key("attempt", task="t", index=0),
+            task,
+            prompt.prior,
+            prompt.messages(task),
+            dispatcher,
+            deadline=deadline,
+        )
 
-    async def one() -> None:
-        slow = Slow(grading)
-        result.append(await run_rollout(Task("t", "q"), 0, PriorRef(0, ""), (), slow, ask, slow, deadline))
+        async def one() -> None:
+            result.append(await run_attempt(scope, slow, slow))
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(one)
-        if cut_after is not None:
-            await anyio.sleep(cut_after)
-            deadline.cut()
+        async with anyio.create_task_group() as group:
+            group.start_soon(one)
+            if cut_after is not None:
+                await anyio.sleep(cut_after)
+                deadline.cut()
     return result[0]
 
 
@@ -227,10 +191,18 @@ def test_grading_is_no_time_of_the_task() -> None:
     assert rollout.reward == Reward(1.0)
 
 
-def test_later_turns_are_bounded_from_the_first_launch() -> None:
+@pytest.mark.parametrize(
+    ("turn", "thinking", "ends"),
+    [
+        (1_000.0, 0.0, 3_500.0),  # half of the second turn
+        (1.0, 1_000.0, 3_500.0),  # what the agent does itself counts as well
+    ],
+)
+def test_later_turns_are_bounded_from_the_first_launch(turn: float, thinking: float, ends: float) -> None:
+    """The clock stands in the queue, before the second turn too."""
     clock = VirtualClock()
-    rollout = clock.run(attempt, 1.0, 0.0, 1_500.0)
-    assert clock.now == 2_500.0
+    rollout = clock.run(attempt, turn, 0.0, 1_500.0, None, thinking)
+    assert clock.now == ends
     assert rollout.fault is not None
     assert rollout.fault.error == "TaskTimeoutError"
     assert "limits.task_timeout" in rollout.fault.message
@@ -257,10 +229,9 @@ def test_a_cut_that_comes_too_late_changes_nothing() -> None:
 def test_a_group_closes_without_its_stragglers(tmp_path: Path) -> None:
     clock = SteadyClock()
     model = ScriptedModel(SCRIPT, slow(0.15), group_limit=1)
-    run_ = run(
-        tmp_path, model, clock=clock, practice=4, practice__oversample=3, limits__task_timeout=10_000.0
-    )
-    rollouts = rollouts_of(tmp_path)
+    run(tmp_path, model, clock=clock, practice=4, practice__oversample=3, limits__task_timeout=10_000.0)
+    recorded = Recorded(tmp_path)
+    rollouts = recorded.of("practice")
     assert len(rollouts) == 4 * 6, "one terminal record for each planned attempt"
     groups: dict[str, list[Rollout]] = {}
     for rollout in rollouts.values():
@@ -270,10 +241,9 @@ def test_a_group_closes_without_its_stragglers(tmp_path: Path) -> None:
         assert all(is_cut_off(rollout) for rollout in group if rollout.reward is None)
     cut = [rollout for rollout in rollouts.values() if is_cut_off(rollout)]
     assert cut
-    assert {r.fault.error for r in cut if r.fault is not None} == {CutOffError.__name__}
-    assert run_.result.faults == {}, "a cut is nobody's fault"
-    with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        assert {plan.attempts for plan in reader.records("plan", GroupPlan).values()} == {6}
+    assert all(rollout.ending is Ending.CUT_OFF and rollout.fault is None for rollout in cut)
+    assert recorded.faults == {}, "a cut is nobody's fault"
+    assert {plan.attempts for plan in recorded.plans.values()} == {6}
     practice_calls = [key for key in model.calls if key.startswith("practice/")]
     assert len(practice_calls) == 24
 
@@ -299,22 +269,21 @@ def test_practice_is_faster_and_evaluation_never_oversampled(tmp_path: Path) -> 
 def test_one_request_for_a_group_has_no_stragglers(tmp_path: Path) -> None:
     model = ScriptedModel(SCRIPT, 1.0)
     run(tmp_path, model, practice=4, practice__oversample=2)
-    assert {key for key in model.calls if key.startswith("practice/")} == {
-        f"practice/0001/t{number}/0000x3" for number in range(4)
-    }
+    assert sorted(owner_text(key) for key in model.calls if key.startswith("practice/")) == [
+        f"practice/step=0001/task=t{number}/try=0000" for number in range(4)
+    ]
+    assert {request.n for request in model.requests if request.temperature == 0.7} == {3}
     assert len(rollouts_of(tmp_path)) == 12
 
 
 def test_extra_rollouts_stand_in_for_faulted_ones(tmp_path: Path) -> None:
-    faults = FaultPlan().when(
-        lambda call: call.key.endswith(("/0000x1", "/0001x1")), FaultType.INVALID_REQUEST
-    )
+    faults = FaultPlan().when(lambda call: Key.parse(call.key).index in (0, 1), FaultType.INVALID_REQUEST)
     model = ScriptedModel(SCRIPT, 1.0, faults, group_limit=1)
-    run_ = run(tmp_path, model, practice=4, practice__oversample=2, practice__min_graded=3)
-    rollouts = rollouts_of(tmp_path)
-    assert len(rollouts) == 4 * 5, "no refill was needed"
-    assert run_.result.groups.undergraded == 0
-    assert run_.result.faults["model"] == 4 * 2 + 2 * 2 * 5
+    run(tmp_path, model, practice=4, practice__oversample=2, practice__min_graded=3)
+    recorded = Recorded(tmp_path)
+    assert len(recorded.of("practice")) == 4 * 5, "no refill was needed"
+    assert recorded.signals()[Signal.UNDERGRADED] == 0
+    assert recorded.faults["model"] == 4 * 2 + 2 * 2 * 5
 
 
 @pytest.mark.parametrize("after", [3, 11, 16, 21, 26])
@@ -331,7 +300,7 @@ def test_a_closed_group_stays_as_it_was_closed(tmp_path: Path, after: int) -> No
 
     def interrupt(event: Event) -> None:
         nonlocal seen
-        seen += isinstance(event, CallFinished)
+        seen += isinstance(event, EffectFinished)
         if seen >= after:
             stop.stop()
 
@@ -343,21 +312,19 @@ def test_a_closed_group_stays_as_it_was_closed(tmp_path: Path, after: int) -> No
 
     with pytest.raises(RunStoppedError):
         SteadyClock().run(begin)
-    with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        before = reader.records("group", GroupRecord)
-    recorded = rollouts_of(tmp_path)
-    resumed = go_on(tmp_path, ScriptedModel(SCRIPT, slow(0.1, 3.0), group_limit=1))
-    after_ = rollouts_of(tmp_path)
-    assert recorded.items() <= after_.items()
-    assert len(after_) == 4 * 5
-    with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        groups = reader.records("group", GroupRecord)
-    assert before.items() <= groups.items()
-    for record in groups.values():
-        own = [r for r in after_.values() if r.task_id == record.task_id]
+    before = Recorded(tmp_path)
+    go_on(tmp_path, ScriptedModel(SCRIPT, slow(0.1, 3.0), group_limit=1))
+    resumed = Recorded(tmp_path)
+    rollouts = resumed.of("practice")
+    assert all(rollouts[key] == rollout for key, rollout in before.of("practice").items())
+    assert len(rollouts) == 4 * 5
+    assert all(resumed.groups[key] == group for key, group in before.groups.items())
+    for record in resumed.groups.values():
+        own = [r for r in rollouts.values() if r.task_id == record.task_id]
         assert record.rewards == tuple(None if r.reward is None else r.reward.value for r in own)
     silent = ScriptedModel(SCRIPT)
-    assert go_on(tmp_path, silent).library.digest == resumed.library.digest
+    go_on(tmp_path, silent)
+    assert Recorded(tmp_path).library.digest == resumed.library.digest
     assert silent.calls.total() == 0
 
 
@@ -368,10 +335,10 @@ def test_a_group_that_had_enough_when_the_engine_died_asks_for_no_more(
     config = make_config(tmp_path, practice=1, practice__oversample=2)
     write = Journal.record
 
-    async def dying(journal: Journal, kind: str, key: str, value: Any) -> None:
+    async def dying(journal: Journal, kind: str, key: Key, value: Any, **more: Any) -> None:
         if isinstance(value, Rollout) and is_cut_off(value):
             raise JournalError("the engine dies here")
-        await write(journal, kind, key, value)
+        await write(journal, kind, key, value, **more)
 
     def latency(request: ModelRequest) -> float:
         return 1.0 if request.temperature != 0.7 or len(first.calls) % 5 < 3 else 60.0
@@ -392,4 +359,4 @@ def test_a_group_that_had_enough_when_the_engine_died_asks_for_no_more(
     assert not [key for key in second.calls if key.startswith("practice/")]
     rollouts = rollouts_of(tmp_path)
     assert sum(is_cut_off(rollout) for rollout in rollouts.values()) == 2
-    assert usable.items() <= rollouts.items()
+    assert all(rollouts[key] == rollout for key, rollout in usable.items())

@@ -6,10 +6,9 @@ import resource
 from pathlib import Path
 
 import pytest
-from tests.world import make_config, models
+from tests.support.world import make_config, models
 
 import tfgrpo
-from tfgrpo.config import LimitsSection
 from tfgrpo.events import Event, Noted, Warned
 from tfgrpo.forecast.ceiling import (
     FILES_BESIDE,
@@ -22,6 +21,7 @@ from tfgrpo.forecast.ceiling import (
 )
 from tfgrpo.testing import ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
+from tfgrpo.types import Limits
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ from tfgrpo.testing.scripts import practice_script
     ],
 )
 def test_only_what_is_known_is_said(limits: dict[str, int], call: CallSize, words: str) -> None:
-    said = which_binds(LimitsSection(**limits), call)
+    said = which_binds(Limits(**limits), call)
     assert said.startswith("at most 64 calls in flight; ")
     assert said.endswith(words)
 
 
 def test_an_embedded_model_is_bound_by_its_slots() -> None:
-    assert which_binds(LimitsSection(), CallSize(), 4) == (
+    assert which_binds(Limits(), CallSize(), 4) == (
         "at most 4 calls at work: the embedded model computes 4 answers at once."
     )
 

@@ -1,4 +1,4 @@
-"""The estimate against real small runs on the loopback server, and its own laws."""
+"""The estimate against small runs of a scripted model, and its own laws."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.world import make_config
+from tests.support.steady import SteadyClock
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.config import Config
-from tfgrpo.dataset import load_dataset
-from tfgrpo.distill import Prompts
-from tfgrpo.engine.practice import practice_tasks
 from tfgrpo.errors import ConfigError
-from tfgrpo.forecast.estimate import Estimate, Line, estimate, message_count, rollout_size
-from tfgrpo.forecast.guesses import Guesses, Range, flat, guessed, measured, phase_of
+from tfgrpo.forecast.estimate import Estimate, Line, estimate, rollout_size
+from tfgrpo.forecast.guesses import Guesses, guessed
+from tfgrpo.forecast.measure import phase_of
+from tfgrpo.forecast.ranges import Range, around, flat
+from tfgrpo.forecast.sizes import message_count
 from tfgrpo.journal import CallStatus, JournalReader
-from tfgrpo.testing import LoopbackServer, seeded
+from tfgrpo.keys import Key
+from tfgrpo.models.pricing import cost
+from tfgrpo.run.forecasting import facts_of, measure
+from tfgrpo.run.inputs import Inputs
+from tfgrpo.run.providers import price_of
+from tfgrpo.testing import ScriptedModel, seeded
 from tfgrpo.testing.scripts import practice_script, prompt_tokens
 from tfgrpo.types import Message, ModelRequest, Usage
 
@@ -35,10 +41,29 @@ def small(folder: Path, **overrides: Any) -> Config:
 
 def estimated(config: Config, guesses: Guesses | None = None) -> Estimate:
     """Counted as the loopback server counts: in words."""
-    assert config.data.practice is not None
-    tasks = practice_tasks(config, load_dataset(config.data.practice, key="data.practice").tasks)
-    held_out = load_dataset(config.data.held_out, key="data.held_out").tasks
-    return estimate(config, tasks, held_out, Prompts(), guesses=guesses, count=prompt_tokens)
+    return estimate(facts_of(Inputs.load("practice", config)), guesses, prompt_tokens)
+
+
+def known(line: Line) -> tuple[Range, Range, Range, Range]:
+    """Calls, input, cached and output tokens of a line in which nothing is unknown."""
+    found = (line.calls, line.input_tokens, line.cached_tokens, line.output_tokens)
+    calls, read, cached, written = (quantity or Range() for quantity in found)
+    assert None not in found
+    return calls, read, cached, written
+
+
+def calls_of(found: Estimate) -> dict[str, Range]:
+    """Calls by phase."""
+    return {line.phase: known(line)[0] for line in found.lines}
+
+
+def practise(config: Config, model: ScriptedModel, run: Path) -> None:
+    """Practise in virtual time: which members of a group share a request is then no matter of the machine's load."""
+
+    async def main() -> None:
+        await tfgrpo.practice(config, models=models(model), run_dir=run)
+
+    SteadyClock().run(main)
 
 
 def spent(run: Path) -> tuple[Counter[str], Usage]:
@@ -51,57 +76,58 @@ def spent(run: Path) -> tuple[Counter[str], Usage]:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "supports_n"),
+    ("overrides", "group_limit"),
     [
-        pytest.param({**ADDED, **PRICE}, True, id="as guessed"),
-        pytest.param({**ADDED, "practice__epochs": 2}, False, id="no group requests"),
-        pytest.param({"model__group_requests": "never", **ADDED}, True, id="never"),
-        pytest.param({}, True, id="batch"),
-        pytest.param({"practice__summaries": "always", "practice__consolidate": "strategy"}, True, id="told"),
-        pytest.param(GAIN, True, id="gain"),
+        pytest.param({**ADDED, **PRICE}, None, id="as guessed"),
+        pytest.param({**ADDED, "practice__epochs": 2}, 1, id="no group requests"),
+        pytest.param({"model__group_requests": "never", **ADDED}, 1, id="never"),
+        pytest.param({}, None, id="batch"),
+        pytest.param({"practice__summaries": "always", "practice__consolidate": "strategy"}, None, id="told"),
+        pytest.param(GAIN, None, id="gain"),
     ],
 )
-async def test_a_real_run_stays_inside_the_range(
-    tmp_path: Path, overrides: dict[str, Any], supports_n: bool
+def test_a_real_run_stays_inside_the_range(
+    tmp_path: Path, overrides: dict[str, Any], group_limit: int | None
 ) -> None:
     # One answer in five is right, so two groups in three are mixed, as the guess has it; experiences do not help.
-    async with LoopbackServer(practice_script(0.2, 0.0), supports_n=supports_n) as server:
-        config = small(tmp_path, model__base_url=server.base_url, **overrides)
-        before = estimated(config)
-        assert server.counts.requests == 0
-        await tfgrpo.practice(config, run_dir=tmp_path / "run")
-        calls, usage = spent(tmp_path / "run")
-    by_phase = {line.phase: line for line in before.lines}
+    config = small(tmp_path, **overrides)
+    before = estimated(config)
+    practise(config, ScriptedModel(practice_script(0.2, 0.0), group_limit=group_limit), tmp_path / "run")
+    calls, usage = spent(tmp_path / "run")
+    by_phase = calls_of(before)
     for phase, count in calls.items():
-        assert by_phase[phase].calls.low <= count <= by_phase[phase].calls.high, phase
-    assert before.total.calls.low <= usage.calls <= before.total.calls.high
-    assert before.total.input_tokens.low <= usage.input_tokens <= before.total.input_tokens.high
-    assert usage.output_tokens <= before.total.output_tokens.high
+        assert by_phase[phase].low <= count <= by_phase[phase].high, phase
+    total, read, _, written = known(before.total)
+    assert total.low <= usage.calls <= total.high
+    assert read.low <= usage.input_tokens <= read.high
+    assert usage.output_tokens <= written.high
     if before.total.usd is not None:
-        assert before.total.usd.low <= usage.usd <= before.total.usd.high
+        usd = cost(usage, price_of(config.model.price))
+        assert before.total.usd.low <= usd <= before.total.usd.high
     # With the means of the run in place of the guesses, the likely course is what was spent.
-    after = estimated(config, measured(config, tmp_path / "run")).total
-    assert after.input_tokens.middle == pytest.approx(usage.input_tokens, rel=0.15)
-    assert after.calls.middle == pytest.approx(usage.calls, rel=0.15)
-    assert after.calls.low <= usage.calls <= after.calls.high
+    facts = facts_of(Inputs.load("practice", config))
+    total, read, _, _ = known(estimated(config, measure(facts, tmp_path / "run")).total)
+    assert read.middle == pytest.approx(usage.input_tokens, rel=0.15)
+    assert total.middle == pytest.approx(usage.calls, rel=0.15)
+    assert total.low <= usage.calls <= total.high
 
 
 def as_guessed(request: ModelRequest) -> str:
-    """One answer in five is right; every lesson has the 22 words that the guess gives it."""
+    """Two groups in three are mixed, whatever the seeds; every lesson has the 22 words that the guess gives it."""
     if request.schema_name != "advantage":
-        return str(practice_script(0.2, 0.0)(request))
+        key = request.messages[-1].content.rpartition("(key: ")[2].rstrip(")")
+        return str(practice_script(0.5 if int(key, 16) % 3 else 0.0, 0.0)(request))
     words = [seeded(request).choice(("north", "east", "south", "west")) for _ in range(21)]
     return json.dumps({"when": " ".join(words[:14]), "do": f"{' '.join(words[14:])} {request.seed}"})
 
 
-async def test_where_the_guesses_hold_the_input_is_met(tmp_path: Path) -> None:
-    async with LoopbackServer(as_guessed) as server:
-        config = small(tmp_path, model__base_url=server.base_url, **ADDED)
-        total = estimated(config).total
-        await tfgrpo.practice(config, run_dir=tmp_path / "run")
+def test_where_the_guesses_hold_the_input_is_met(tmp_path: Path) -> None:
+    config = small(tmp_path, **ADDED)
+    total, read, _, _ = known(estimated(config).total)
+    practise(config, ScriptedModel(as_guessed), tmp_path / "run")
     _, usage = spent(tmp_path / "run")
-    assert total.input_tokens.middle == pytest.approx(usage.input_tokens, rel=0.15)
-    assert total.calls.middle == pytest.approx(usage.calls, rel=0.15)
+    assert read.middle == pytest.approx(usage.input_tokens, rel=0.15)
+    assert total.middle == pytest.approx(usage.calls, rel=0.15)
 
 
 SHAPES: list[dict[str, Any]] = [
@@ -115,6 +141,7 @@ SHAPES: list[dict[str, Any]] = [
     {"model__structured": "prompt", "agent__response_schema": {"type": "object"}},
     {"model__group_requests": "always"},
     {"practice__consolidate": "strategy"},
+    {"practice__oversample": 3, "practice__max_staleness": 1, "model__group_requests": "never"},
 ]
 
 
@@ -122,12 +149,12 @@ SHAPES: list[dict[str, Any]] = [
 def test_low_middle_and_high_are_in_order(tmp_path: Path, overrides: dict[str, Any]) -> None:
     found = estimated(small(tmp_path, limits__requests_per_minute=60, **PRICE, **overrides))
     for line in (*found.lines, found.total):
-        ranges = [line.calls, line.input_tokens, line.cached_tokens, line.output_tokens]
-        for wanted in [*ranges, *([line.usd] if line.usd is not None else [])]:
+        _, read, saved, _ = ranges = known(line)
+        for wanted in [line.attempts, *ranges, *([line.usd] if line.usd is not None else [])]:
             assert 0 <= wanted.low <= wanted.middle <= wanted.high, (line.phase, wanted)
-        for cached, whole in zip(ends(line.cached_tokens), ends(line.input_tokens), strict=True):
+        for cached, whole in zip(ends(saved), ends(read), strict=True):
             assert cached <= whole
-    assert found.total.calls.middle == sum(line.calls.middle for line in found.lines)
+    assert known(found.total)[0].middle == sum(calls.middle for calls in calls_of(found).values())
     assert {line.phase for line in found.lines} >= {"baseline", "practice", "learned", "advantage"}
 
 
@@ -136,21 +163,29 @@ def ends(wanted: Range) -> tuple[float, float, float]:
 
 
 def test_what_is_certain_is_exact(tmp_path: Path) -> None:
-    lines = {line.phase: line for line in estimated(small(tmp_path, evaluation__samples=2)).lines}
-    assert ends(lines["baseline"].calls)[:2] == (20, 20)
-    assert lines["practice"].calls.low == 24
+    calls = calls_of(estimated(small(tmp_path, evaluation__samples=2)))
+    assert ends(calls["baseline"])[:2] == (20, 20)
+    assert calls["practice"].low == 24
     single = estimated(small(tmp_path, model__group_requests="never", practice__refills=0))
-    phases = {line.phase: line for line in single.lines}
-    assert ends(phases["practice"].calls) == (24 * 5,) * 3
-    assert phases["baseline"].input_tokens.middle == 20 * 2 * 7  # seven words a question
+    assert ends(calls_of(single)["practice"]) == (24 * 5,) * 3
+    assert single.lines[0].phase == "baseline"
+    assert known(single.lines[0])[1].middle == 20 * 2 * 7  # seven words a question
+    assert ends(single.total.attempts)[:2] == (20 * 2 * 2 + 24 * 5,) * 2
+
+
+def test_what_an_oversampled_group_may_start_is_at_the_high_end(tmp_path: Path) -> None:
+    spare = {"practice__oversample": 3, "practice__refills": 0}
+    assert ends(calls_of(estimated(small(tmp_path, **spare)))["practice"]) == (24, 24, 24 * 8)
+    never = estimated(small(tmp_path, model__group_requests="never", **spare))
+    assert ends(calls_of(never)["practice"]) == (24 * 5, 24 * 8, 24 * 8)
 
 
 def test_a_long_common_beginning_counts_as_cached(tmp_path: Path) -> None:
-    short = estimated(small(tmp_path, agent__system="word " * 500)).lines[0]
-    long = estimated(small(tmp_path, agent__system="word " * 1100)).lines[0]
-    assert (short.cached_tokens.low, short.cached_tokens.middle) == (0, 0)
-    assert long.cached_tokens.middle == 19 * 1100
-    assert short.cached_tokens.high > 0
+    short = known(estimated(small(tmp_path, agent__system="word " * 500)).lines[0])[2]
+    long = known(estimated(small(tmp_path, agent__system="word " * 1100)).lines[0])[2]
+    assert (short.low, short.middle) == (0, 0)
+    assert long.middle == 19 * 1100
+    assert short.high > 0
 
 
 def test_the_embedded_model_costs_nothing_and_takes_groups_of_four(tmp_path: Path) -> None:
@@ -159,7 +194,7 @@ def test_the_embedded_model_costs_nothing_and_takes_groups_of_four(tmp_path: Pat
         update={"model": config.model.model_copy(update={"base_url": None, "name": None, "local": "default"})}
     )
     found = estimated(config)
-    assert ends(found.lines[0].calls)[:2] == (40, 40)
+    assert ends(calls_of(found)["baseline"])[:2] == (40, 40)
     assert found.total.usd == flat(0)
 
 
@@ -168,9 +203,9 @@ def test_time_is_told_by_the_limit_that_binds(tmp_path: Path) -> None:
     assert estimated(free).least_seconds is None
     found = estimated(small(tmp_path, limits__requests_per_minute=60, limits__tokens_per_minute=100))
     floors = {floor.limit: floor.seconds for floor in found.floors}
-    assert floors["limits.requests_per_minute"].middle == found.total.calls.middle
-    tokens = found.total.input_tokens.middle + found.total.output_tokens.middle
-    assert floors["limits.tokens_per_minute"].middle == pytest.approx(tokens * 0.6)
+    calls, read, _, written = known(found.total)
+    assert floors["limits.requests_per_minute"].middle == calls.middle
+    assert floors["limits.tokens_per_minute"].middle == pytest.approx((read.middle + written.middle) * 0.6)
     assert found.least_seconds == floors["limits.tokens_per_minute"]
 
 
@@ -178,7 +213,7 @@ def test_limits_hold_for_each_provider(tmp_path: Path) -> None:
     other = {"base_url": "http://127.0.0.1:8/v1", "name": "other"}
     found = estimated(small(tmp_path, limits__requests_per_minute=60, model__distiller=other))
     assert [floor.provider for floor in found.floors] == ["rollout", "distiller"]
-    assert sum(floor.seconds.middle for floor in found.floors) == found.total.calls.middle
+    assert sum(floor.seconds.middle for floor in found.floors) == known(found.total)[0].middle
 
 
 @pytest.mark.parametrize(
@@ -199,7 +234,8 @@ def test_the_budget_is_compared(tmp_path: Path, overrides: dict[str, Any], words
 
 def test_the_guesses_are_told(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice__group_size=3)
-    assert guessed(config).teaching.middle == 0.5
+    facts = facts_of(Inputs.load("practice", config))
+    assert guessed(facts.method, facts.agent, facts.distill).teaching.middle == 0.5
     text = " ".join(estimated(config).assumptions)
     for part in ("50% of the groups teach", "agent.max_tokens is not set", "n = group_size", "o200k"):
         assert part in text
@@ -208,7 +244,7 @@ def test_the_guesses_are_told(tmp_path: Path) -> None:
 def test_a_run_that_is_none_or_empty_is_refused(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     with pytest.raises(ConfigError, match="no run directory"):
-        measured(config, tmp_path)
+        measure(facts_of(Inputs.load("practice", config)), tmp_path)
 
 
 def test_prompts_are_counted_with_their_frames() -> None:
@@ -218,20 +254,23 @@ def test_prompts_are_counted_with_their_frames() -> None:
 
 def test_a_call_of_the_rollouts_has_a_size(tmp_path: Path) -> None:
     found = estimated(small(tmp_path, evaluation__samples=1, practice__group_size=1))
-    tokens_in, tokens_out = rollout_size(found)
+    tokens_in, tokens_out = rollout_size(found) or (0, 0)
     assert 7 < tokens_in < 200
     assert tokens_out == 2.0
 
 
 def test_keys_belong_to_phases() -> None:
+    distill = Key("distill", 1, task="t")
     keys = {
-        "practice/0001/t/0000x5": "practice",
-        "gate/0001/old/t/0000x2": "gate",
-        "distill/0001/t/summary/0003": "summarize",
-        "distill/0001/t/advantage/repair/0": "advantage",
-        "distill/0001/t/propose": "propose",
-        "consolidate/0001/3": "consolidate",
-        "doctor": None,
+        Key("practice", 1, task="t", index=0).do("rollout", "00ff", "0"): "practice",
+        Key("gate", 1, "old", "t", 2).do("rollout", "00ff", "0"): "gate",
+        distill.do("summary", "0003"): "summarize",
+        distill.do("advantage"): "advantage",
+        distill.do("advantage", "repair", "0"): "advantage",
+        distill.do("propose"): "propose",
+        distill.do("other"): None,
+        Key("consolidate", 1).do("3"): "consolidate",
+        Key("doctor"): None,
     }
     assert {key: phase_of(key) for key in keys} == keys
 
@@ -240,4 +279,5 @@ def test_lines_add_up_in_ranges() -> None:
     assert Range(1, 2, 3) + Range(1, 1, 1) == Range(2, 3, 4)
     assert Range(1, 2, 3) * 2 == Range(1, 2, 3) * Range(2, 2, 2) == Range(2, 4, 6)
     assert Range(1.2, 2.5, 3.1).whole() == Range(1, 2, 4)
-    assert Line.__struct_config__.frozen
+    assert (Range(-1, 2, 9).least(0), Range(-1, 2, 9).most(3)) == (Range(0, 2, 9), Range(-1, 2, 3))
+    assert around(10) == Range(8, 10, 12.5)

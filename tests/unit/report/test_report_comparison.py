@@ -12,8 +12,8 @@ def test_a_clear_gain_with_an_exact_test() -> None:
     learned = {f"t{i}": [1.0, float(i > 4)] for i in range(10)}
     found = compare(baseline, learned, samples=2)
     assert (found.verdict, found.tasks) == ("better", 10)
-    assert (found.baseline_mean, found.learned_mean, found.difference) == (0.0, 0.75, 0.75)
-    assert (found.baseline_pass_at_k, found.learned_pass_at_k) == (0.0, 1.0)
+    assert (found.before_mean, found.after_mean, found.difference) == (0.0, 0.75, 0.75)
+    assert (found.before_pass_at_k, found.after_pass_at_k) == (0.0, 1.0)
     assert found.test == "exact sign-flip permutation test"
     assert found.p_value == pytest.approx(2 / 2**10)
     assert found.interval_method == "BCa bootstrap over tasks"
@@ -38,12 +38,12 @@ def test_a_task_that_faulted_in_one_arm_is_left_out_and_named() -> None:
     )
     assert found.tasks == 1
     assert found.unpaired == ("b", "c", "d", "e")
-    assert (found.baseline_mean, found.learned_mean) == (1.0, 1.0)
+    assert (found.before_mean, found.after_mean) == (1.0, 1.0)
 
 
 def test_nothing_graded_says_so_and_invents_no_number() -> None:
     found = compare({"a": []}, {"a": [1.0]}, samples=4)
-    assert (found.baseline_mean, found.learned_mean, found.difference) == (None, None, None)
+    assert (found.before_mean, found.after_mean, found.difference) == (None, None, None)
     assert (found.interval, found.p_value, found.verdict) == ((-1.0, 1.0), 1.0, "not distinguishable")
     assert found.sentence == "not distinguishable at n = 0: no task has a graded answer in both arms."
 
@@ -64,9 +64,9 @@ def test_equal_differences_are_judged_by_the_exact_test(tasks: int, verdict: str
 def test_pass_at_k_is_unbiased_and_needs_k_graded_answers() -> None:
     baseline = {"a": [1.0, 0.0, 0.0, 0.0], "b": [1.0]}
     found = compare(baseline, {"a": [1.0, 0.5], "b": [1.0, 1.0]}, samples=2)
-    assert found.baseline_pass_at_k == pytest.approx(0.5)  # 1 - C(3, 2) / C(4, 2)
-    assert found.learned_pass_at_k == 1.0
-    assert compare({"b": [1.0]}, {"b": [1.0]}, samples=2).baseline_pass_at_k is None
+    assert found.before_pass_at_k == pytest.approx(0.5)  # 1 - C(3, 2) / C(4, 2)
+    assert found.after_pass_at_k == 1.0
+    assert compare({"b": [1.0]}, {"b": [1.0]}, samples=2).before_pass_at_k is None
 
 
 def test_a_higher_confidence_asks_for_more() -> None:

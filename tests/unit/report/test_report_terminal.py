@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from tfgrpo.report.build import Report
 from tfgrpo.report.comparison import compare
 from tfgrpo.report.result import Cost, Result
-from tfgrpo.report.terminal import comparison_lines, money, summary
+from tfgrpo.report.terminal import comparison_lines, money, source_text, summary
 
 
 def printed(result: Result, width: int) -> list[str]:
@@ -31,10 +32,38 @@ def test_it_says_the_essential_within_the_width(result: Result, width: int) -> N
         assert any(text in line for line in lines), text
 
 
-def test_a_single_arm_is_not_called_learned(result: Result) -> None:
-    lines = printed(msgspec.structs.replace(result, baseline=None, verdict=None, kind="evaluation"), 60)
+def test_a_single_arm_is_not_called_learned(single: Report) -> None:
+    lines = printed(single.result, 60)
     assert any(line.startswith("evaluated") for line in lines)
     assert not any(line.startswith(("learned", "baseline", "groups")) for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_three_arms_are_three_rows(three: Report, width: int) -> None:
+    lines = printed(three.result, width)
+    assert all(len(line) <= width for line in lines)
+    rows = [line.split()[0] for line in lines if line.startswith(("baseline", "shuffled ", "learned"))]
+    assert rows[:3] == ["baseline", "shuffled", "learned"]
+    text = " ".join(line.strip() for line in lines)
+    assert text.startswith(three.result.sentence)
+    assert f"shuffled against baseline: {three.result.comparisons[0].sentence}" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("practice/step=0003/task=t17", "step 3, task t17"),
+        ("practice/step=0003/task=a%2Fb/try=0002", "step 3, task a/b, attempt 2"),
+        ("gate/step=0012/of=old/task=t1", "gate, step 12, old, task t1"),
+        ("3/t17", "3/t17"),
+        ("practice/step=x/task=t17", "practice/step=x/task=t17"),
+        ("practice", "practice"),
+        ("", ""),
+        ("a talk with the team", "a talk with the team"),
+    ],
+)
+def test_where_an_experience_comes_from(source: str, text: str) -> None:
+    assert source_text(source) == text
 
 
 def test_markup_in_a_sentence_is_text(result: Result) -> None:

@@ -6,13 +6,16 @@ import pytest
 
 from tfgrpo.config import VerifierSection
 from tfgrpo.errors import VerifierError
-from tfgrpo.types import Message, Task, Trajectory
-from tfgrpo.verify import ExactVerifier, MathVerifier, PythonVerifier, build_verifier
+from tfgrpo.run.build import build_verifier
+from tfgrpo.run.session import close_verifier
+from tfgrpo.testing import ScriptedScope
+from tfgrpo.types import Reward, Task
+from tfgrpo.verify import ExactVerifier, MathVerifier, PythonVerifier
 from tfgrpo.verify.answer import final_answer
 
 
-def said(text: str) -> Trajectory:
-    return Trajectory((Message("user", "?"), Message("assistant", text)))
+def said(task: Task, text: str) -> ScriptedScope:
+    return ScriptedScope(task, answer=text)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +36,7 @@ def said(text: str) -> Trajectory:
     ],
 )
 async def test_exact_compares_the_whole_normalised_answer(reply: str, truth: str, right: bool) -> None:
-    reward = await ExactVerifier().verify(Task("t", "?", truth), said(reply))
+    reward = await ExactVerifier().verify(said(Task("t", "?", truth), reply))
     assert reward.value == float(right)
 
 
@@ -55,7 +58,7 @@ async def test_exact_compares_the_whole_normalised_answer(reply: str, truth: str
     ],
 )
 async def test_the_field_of_a_json_reply(reply: str, answer: str | None) -> None:
-    reward = await ExactVerifier("label").verify(Task("t", "?", "tax"), said(reply))
+    reward = await ExactVerifier("label").verify(said(Task("t", "?", "tax"), reply))
     if answer is None and "ud800" not in reply:
         assert (reward.value, reward.answer, reward.detail) == (0.0, None, "no field 'label' in the answer")
     elif answer is not None:
@@ -70,7 +73,7 @@ def test_an_unclosed_box_is_no_mark() -> None:
 
 async def test_a_task_without_truth_is_an_error_and_not_a_zero() -> None:
     with pytest.raises(VerifierError, match=r"task 't9' has no truth"):
-        await ExactVerifier().verify(Task("t9", "?"), said("x"))
+        await ExactVerifier().verify(said(Task("t9", "?"), "x"))
 
 
 async def test_the_factory_builds_what_the_table_asks_for() -> None:
@@ -79,6 +82,8 @@ async def test_the_factory_builds_what_the_table_asks_for() -> None:
         function = "builtins:len" if kind == "python" else None
         verifier = build_verifier(VerifierSection.model_validate({"kind": kind, "function": function}))
         assert type(verifier) is expected
-        await verifier.aclose()
+        await close_verifier(verifier)
     exact = build_verifier(VerifierSection(field="label"))
-    assert (await exact.verify(Task("t", "?", "x"), said('{"label": "X"}'))).value == 1.0
+    reward = await exact.verify(said(Task("t", "?", "x"), '{"label": "X"}'))
+    assert isinstance(reward, Reward)
+    assert reward.value == 1.0

@@ -12,7 +12,8 @@ import anyio
 import pytest
 
 from tfgrpo.errors import VerifierError
-from tfgrpo.types import Message, Reward, Task, Trajectory
+from tfgrpo.testing import ScriptedScope
+from tfgrpo.types import Reward, Task
 from tfgrpo.verify import MathVerifier
 from tfgrpo.verify import math as room
 
@@ -47,7 +48,7 @@ def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def grade(verifier: MathVerifier, reply: str, truth: str | None) -> Reward:
-    return await verifier.verify(Task("t", "?", truth), Trajectory((Message("assistant", reply),)))
+    return await verifier.verify(ScriptedScope(Task("t", "?", truth), answer=reply))
 
 
 async def test_equal_as_mathematics(verifier: MathVerifier) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from tfgrpo.errors import ConfigError, VerifierError
-from tfgrpo.types import Message, Task, Trajectory
+from tfgrpo.testing import ScriptedScope
+from tfgrpo.types import Task
 from tfgrpo.verify import PythonVerifier
 
 TASK = Task("t1", "?", "blue")
@@ -73,28 +74,28 @@ def rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         sys.modules.pop(name).release.set()
 
 
-def said(text: str) -> Trajectory:
-    return Trajectory((Message("assistant", text),))
+def said(text: str) -> ScriptedScope:
+    return ScriptedScope(TASK, answer=text)
 
 
 async def test_a_sync_function_runs_in_a_thread_and_an_async_one_in_the_loop(rewards: str) -> None:
     sync, coroutine = PythonVerifier(f"{rewards}:reward"), PythonVerifier(f"{rewards}:slow_reward")
-    assert (await sync.verify(TASK, said("blue"))).value == 1.0
-    assert (await sync.verify(TASK, said("red"))).value == 0.0
-    assert (await coroutine.verify(TASK, said("x"))).value == 0.25
+    assert (await sync.verify(said("blue"))).value == 1.0
+    assert (await sync.verify(said("red"))).value == 0.0
+    assert (await coroutine.verify(said("x"))).value == 0.25
     threads = sys.modules[rewards].threads
     assert [thread is threading.main_thread() for thread in threads] == [False, False, True]
 
 
 async def test_a_callable_object_with_an_async_call_is_awaited(rewards: str) -> None:
-    reward = await PythonVerifier(f"{rewards}:judge").verify(TASK, said("x"))
+    reward = await PythonVerifier(f"{rewards}:judge").verify(said("x"))
     assert (reward.value, reward.answer) == (0.5, "x")
 
 
 async def test_with_a_field_the_function_gets_the_field(rewards: str) -> None:
     verifier = PythonVerifier(f"{rewards}:reward", field="colour")
-    assert (await verifier.verify(TASK, said('{"colour": "blue"}'))).value == 1.0
-    missing = await verifier.verify(TASK, said("blue"))
+    assert (await verifier.verify(said('{"colour": "blue"}'))).value == 1.0
+    missing = await verifier.verify(said("blue"))
     assert (missing.value, missing.detail) == (0.0, "no field 'colour' in the answer")
     assert len(sys.modules[rewards].threads) == 1
 
@@ -103,7 +104,7 @@ async def test_with_a_field_the_function_gets_the_field(rewards: str) -> None:
 async def test_any_real_number_from_0_to_1_is_a_reward(rewards: str, value: float) -> None:
     verifier = PythonVerifier(f"{rewards}:give")
     vars(sys.modules[rewards])["returned"] = value
-    assert (await verifier.verify(TASK, said("x"))).value == float(value)
+    assert (await verifier.verify(said("x"))).value == float(value)
 
 
 @pytest.mark.parametrize("value", [7, -0.1, 1.0001, float("nan"), float("inf"), None, "1", [1], 1j])
@@ -111,13 +112,13 @@ async def test_anything_else_is_a_fault_of_the_verifier(rewards: str, value: obj
     verifier = PythonVerifier(f"{rewards}:give")
     vars(sys.modules[rewards])["returned"] = value
     with pytest.raises(VerifierError, match=rf"{rewards}:give returned .* for task 't1'"):
-        await verifier.verify(TASK, said("x"))
+        await verifier.verify(said("x"))
 
 
 @pytest.mark.parametrize(("function", "what"), [("fail", "KeyError"), ("leave", "SystemExit")])
 async def test_an_exception_is_a_fault_of_the_verifier(rewards: str, function: str, what: str) -> None:
     with pytest.raises(VerifierError, match=f"raised {what}"):
-        await PythonVerifier(f"{rewards}:{function}").verify(TASK, said("x"))
+        await PythonVerifier(f"{rewards}:{function}").verify(said("x"))
 
 
 @pytest.mark.parametrize("function", ["hang", "hang_async"])
@@ -125,7 +126,7 @@ async def test_a_function_that_overruns_is_a_fault_in_time(rewards: str, functio
     verifier = PythonVerifier(f"{rewards}:{function}", timeout=0.05)
     began = time.monotonic()
     with pytest.raises(VerifierError, match=r"longer than 0\.05 s"):
-        await verifier.verify(TASK, said("x"))
+        await verifier.verify(said("x"))
     assert time.monotonic() - began < 5
     sys.modules[rewards].release.set()
 
@@ -133,7 +134,7 @@ async def test_a_function_that_overruns_is_a_fault_in_time(rewards: str, functio
 async def test_cancellation_passes_through(rewards: str) -> None:
     verifier = PythonVerifier(f"{rewards}:hang")
     with anyio.move_on_after(0.05) as scope:
-        await verifier.verify(TASK, said("x"))
+        await verifier.verify(said("x"))
     assert scope.cancelled_caught
     sys.modules[rewards].release.set()
 

@@ -9,18 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tfgrpo.cli import terminal
 from tfgrpo.config import Config, load_config
 from tfgrpo.dataset import load_dataset
 from tfgrpo.distill import Prompts
 from tfgrpo.errors import TfgrpoError
 from tfgrpo.forecast.ceiling import CallSize, files_warning, open_files, which_binds
-from tfgrpo.forecast.forecast import LOCAL_SLOTS
-from tfgrpo.run.api import unpriced
-from tfgrpo.run.providers import open_models
-from tfgrpo.run.stop import StopSwitch
+from tfgrpo.forecast.facts import LOCAL_SLOTS
+from tfgrpo.run.build import build_verifier
+from tfgrpo.run.inputs import limits_of, unpriced
+from tfgrpo.run.providers import Fetching, no_fetching, open_models
 from tfgrpo.types import Message, ModelRequest, Role, Struct
-from tfgrpo.verify import build_verifier
 
 #: Free bytes below which a run is likely to fill the disk.
 DISK_NEEDED = 1_000_000_000
@@ -39,7 +37,9 @@ def line(finding: Finding) -> str:
     return f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.found}"
 
 
-def examine(path: Path, overrides: Mapping[str, Any]) -> list[Finding]:
+async def examine(
+    path: Path, overrides: Mapping[str, Any], fetching: Fetching = no_fetching
+) -> list[Finding]:
     """Look at a configuration and all it names; one test call of a few tokens is made per model."""
     try:
         config = load_config(path, dict(overrides))
@@ -48,7 +48,7 @@ def examine(path: Path, overrides: Mapping[str, Any]) -> list[Finding]:
     findings = [Finding("configuration", True, f"{path} is valid")]
     findings += _data(config)
     findings += [_disk(), *_limits(config), _money(config)]
-    findings += terminal.run_job(lambda _stop: _models(config, _stop))
+    findings += await _models(config, fetching)
     return findings
 
 
@@ -85,7 +85,7 @@ def _disk() -> Finding:
 
 def _limits(config: Config) -> list[Finding]:
     """Which limit will bind, for each endpoint; and whether there are files enough for it."""
-    limits = config.limits
+    limits = limits_of(config)
     files = open_files(limits.concurrency)
     if warning := files_warning(files, limits.concurrency):
         findings = [Finding("open files", False, warning)]
@@ -110,12 +110,13 @@ def _money(config: Config) -> Finding:
     )
 
 
-async def _models(config: Config, _stop: StopSwitch) -> list[Finding]:
+async def _models(config: Config, fetching: Fetching) -> list[Finding]:
     findings = []
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="tfgrpo-doctor-")))
         try:
-            models = await open_models(config, stack, directory, terminal.Fetching())
+            endpoints = {role: config.model.role(role) for role in Role}
+            models = await open_models(endpoints, limits_of(config), stack, directory, fetching)
         except TfgrpoError as error:
             return [Finding("model", False, error.message)]
         seen: dict[int, None] = {}

@@ -40,7 +40,7 @@ import msgspec
 from tfgrpo.journal import CallStatus, JournalReader
 from tfgrpo.testing.loopback.server import Served
 
-SHIM = Path(__file__).parent / "fault" / "syscalls.c"
+SHIM = Path(__file__).parents[1] / "fault" / "syscalls.c"
 WAIT = 120.0
 
 
@@ -163,11 +163,11 @@ class Stable:
         self._runs = 0
         self._last: Engine | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engines", str(folder)],
+            [sys.executable, "-m", "tests.support.engines", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
         )
         if self.read(int) != 1:
             raise RuntimeError("the warm process has threads: a fork of it would not be sound")
@@ -314,10 +314,10 @@ class Ledger:
             return
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
-        completed = [call.key for call in calls if call.state is CallStatus.COMPLETED]
+        completed = [call.key.text for call in calls if call.state is CallStatus.COMPLETED]
         assert len(completed) == len(set(completed)), "completed twice"
         assert self._completed <= set(completed), "a completion is gone"
-        intended = {call.key for call in calls}
+        intended = {call.key.text for call in calls}
         assert {entry.key for entry in fresh} <= intended, "sent without an intent"
         self._completed = frozenset(completed)
 
@@ -334,9 +334,11 @@ class Ledger:
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
             lost = reader.open_intents()
-        completed = Counter(call.key for call in calls if call.state is CallStatus.COMPLETED)
-        unsettled = Counter(call.key for call in calls if call.state is CallStatus.OPEN)
-        failed = Counter(call.key for call in calls if call.state is CallStatus.FAILED and call.maybe_paid)
+        completed = Counter(call.key.text for call in calls if call.state is CallStatus.COMPLETED)
+        unsettled = Counter(call.key.text for call in calls if call.state is CallStatus.OPEN)
+        failed = Counter(
+            call.key.text for call in calls if call.state is CallStatus.FAILED and call.maybe_paid
+        )
         assert sum(unsettled.values()) == lost
         for key, count in served.items():
             assert completed[key] == 1, f"{key} completed {completed[key]} times"
@@ -407,7 +409,7 @@ def _warm(folder: Path) -> None:
 
 def _small_run(folder: Path) -> None:
     import anyio
-    from tests.world import make_config
+    from tests.support.world import make_config
 
     import tfgrpo
     from tfgrpo.testing import LoopbackServer
