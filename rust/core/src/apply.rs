@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::chunk::SPAN;
 use crate::error::{Error, Result};
 use crate::file;
-use crate::library::{Experience, Id, Library, Meaning, Retired, Revision, Seen};
+use crate::library::{Experience, Id, Library, Meaning, Revision, Seen};
 use crate::minhash::Signer;
 use crate::operation::{Operation, OperationKind};
 use crate::prior;
@@ -187,7 +187,6 @@ struct Draft<'a> {
     born: Vec<Option<Id>>,
     postings: Vec<(u32, u32)>,
     touched: BTreeSet<u64>,
-    retired: Vec<Retired>,
     report: ApplyReport,
 }
 
@@ -205,7 +204,6 @@ impl<'a> Draft<'a> {
             born: vec![None; prepared.len()],
             postings: Vec::new(),
             touched: BTreeSet::new(),
-            retired: Vec::new(),
             report: ApplyReport::default(),
         }
     }
@@ -217,14 +215,7 @@ impl<'a> Draft<'a> {
         }
         let library = &mut self.library;
         library.ranking = OnceLock::new();
-        if !self.retired.is_empty() {
-            self.retired.sort_by_key(|gone| gone.experience.id);
-            Arc::make_mut(&mut library.retired).extend(self.retired);
-        }
-        if library.wants_compaction() {
-            (library.compacted, library.dead) = (library.version, 0);
-            library.retired = Arc::default();
-        }
+        library.second = None;
         library.stale |= !(report.modified.is_empty() && report.deleted.is_empty());
         let mut postings = std::mem::take(&mut library.postings);
         postings
@@ -306,7 +297,6 @@ impl<'a> Draft<'a> {
             return Err(format!("it leaves the text of {id} unchanged"));
         }
         let mut experience = before.clone();
-        self.library.dead += self.library.superseded(&experience);
         let (groups, version) = (operation.groups(), self.library.version);
         let sources: BTreeSet<String> = experience.sources.drain(..).chain(groups.iter().cloned()).collect();
         experience.sources = sources.into_iter().collect();
@@ -335,12 +325,8 @@ impl<'a> Draft<'a> {
 
     fn delete(&mut self, operation: &Operation) -> std::result::Result<(), Reason> {
         let id = self.fresh_target(operation)?;
-        if let Some(gone) = self.library.take(id) {
-            self.touched.insert(id.number() / SPAN);
-            self.library.dead += self.library.superseded(&gone) + self.library.withdrawal(id);
-            self.retired
-                .push(Retired { version: self.library.version, experience: Arc::unwrap_or_clone(gone) });
-        }
+        self.library.take(id);
+        self.touched.insert(id.number() / SPAN);
         self.report.deleted.insert(id);
         Ok(())
     }

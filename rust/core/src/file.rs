@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Netstrings;
 use crate::error::{Error, Result};
-use crate::library::{Experience, Id, Library, Meaning, Retired, Seen};
+use crate::library::{Experience, Id, Library, Meaning, Seen};
 use crate::minhash::Signer;
 use crate::operation::is_zero;
 use crate::prior;
@@ -14,7 +15,9 @@ use crate::text;
 use crate::tokens::Tokenizer;
 
 pub(crate) const FORMAT: &str = "tfgrpo-library";
-pub(crate) const FORMAT_VERSION: u64 = 2;
+pub(crate) const FORMAT_VERSION: u64 = 3;
+/// Still read, and written until the library changes: its digest covers what version 3 leaves out.
+pub(crate) const SECOND_VERSION: u64 = 2;
 
 /// Every integer up to here is the same in any JSON reader.
 const LARGEST_VERSION: u64 = 1 << 53;
@@ -36,6 +39,33 @@ struct File<E> {
     entries: Vec<E>,
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     retired: Vec<Retired>,
+}
+
+/// What only `format_version` 2 says: of an append-only log, which prompts no longer show.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SecondFormat {
+    compacted: u64,
+    retired: Vec<Retired>,
+}
+
+/// An experience that had left a library of `format_version` 2.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retired {
+    version: u64,
+    experience: Experience,
+}
+
+impl SecondFormat {
+    /// Its part of the digest.
+    pub fn say(&self, fields: &mut Netstrings) {
+        fields.count(self.compacted);
+        fields.count(self.retired.len() as u64);
+        for gone in &self.retired {
+            fields.count(gone.version);
+            gone.experience.say(fields);
+        }
+    }
 }
 
 /// What every version of the format has; read first, so that another version is named as such.
@@ -74,12 +104,11 @@ impl Library {
     }
 
     /// A library that was put together from a file, if it is what the file states.
-    pub(crate) fn verified(mut self, stated: String) -> Result<Self> {
+    pub(crate) fn verified(self, stated: String) -> Result<Self> {
         if self.digest() != stated {
             return Err(Error::Digest { stated, actual: self.digest().to_owned() });
         }
         self.check().map_err(Error::Format)?;
-        self.dead = self.count_dead();
         Ok(self)
     }
 
@@ -90,7 +119,7 @@ impl Library {
         if header.format != FORMAT {
             return Err(Error::Format(format!("its format is {:?}, not {FORMAT:?}", header.format)));
         }
-        if header.format_version != FORMAT_VERSION {
+        if !(SECOND_VERSION..=FORMAT_VERSION).contains(&header.format_version) {
             return Err(Error::FormatVersion { found: header.format_version, expected: FORMAT_VERSION });
         }
         let file: File<Experience> = serde_json::from_slice(bytes).map_err(format)?;
@@ -109,12 +138,16 @@ impl Library {
             }
             previous = entry.id;
         }
+        let File { compacted, retired, .. } = file;
+        let second = SecondFormat { compacted, retired };
+        if header.format_version == FORMAT_VERSION && second != SecondFormat::default() {
+            return Err(Error::Format("it has a log, which its format_version has not".to_owned()));
+        }
         let library = Self {
             version: file.version,
             next_id: file.next_id,
-            compacted: file.compacted,
+            second: (header.format_version == SECOND_VERSION).then(|| Arc::new(second)),
             tokenizer: file.tokenizer,
-            retired: Arc::new(file.retired),
             ..Self::default()
         };
         Ok((library, file.entries, file.digest))
@@ -122,20 +155,26 @@ impl Library {
 
     /// Writes the library file: indented JSON, one experience with its lineage an entry, a newline at the end.
     pub fn to_json(&self) -> Result<Vec<u8>> {
+        let second = self.second.as_deref().cloned().unwrap_or_default();
         let file = File {
             format: FORMAT.to_owned(),
-            format_version: FORMAT_VERSION,
+            format_version: self.format_version(),
             version: self.version,
             next_id: self.next_id,
             digest: self.digest().to_owned(),
-            compacted: self.compacted,
+            compacted: second.compacted,
             tokenizer: self.tokenizer,
             entries: self.entries().collect(),
-            retired: self.retired.to_vec(),
+            retired: second.retired,
         };
         let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| Error::Format(error.to_string()))?;
         bytes.push(b'\n');
         Ok(bytes)
+    }
+
+    /// The version of the format that it is written in.
+    pub(crate) fn format_version(&self) -> u64 {
+        if self.second.is_some() { SECOND_VERSION } else { FORMAT_VERSION }
     }
 
     /// The living experiences as a JSON array in the shape of `tfgrpo.types.Experience`.
@@ -153,10 +192,7 @@ impl Library {
 
     /// Verifies what a digest cannot: a file that another program wrote in full.
     fn check(&self) -> std::result::Result<(), String> {
-        if self.compacted > self.version {
-            return Err(format!("it was compacted in version {}, which is not yet", self.compacted));
-        }
-        for entry in self.entries().chain(self.retired.iter().map(|gone| &gone.experience)) {
+        for entry in self.entries() {
             let Experience { id, created, changed, .. } = entry;
             if text::clean(&entry.text).as_deref() != Ok(&*entry.text) {
                 return Err(format!("the text of {id} is not one clean line"));
@@ -170,17 +206,6 @@ impl Library {
             {
                 return Err(format!("the history of {id} does not lead to its text"));
             }
-        }
-        let mut previous = (self.compacted, Id::new(0));
-        for gone in self.retired.iter() {
-            let (version, id) = (gone.version, gone.experience.id);
-            if (version, id) <= previous || version > self.version || version <= gone.experience.changed {
-                return Err(format!("{id} retired in version {version}, which cannot be"));
-            }
-            if self.get(id).is_some() || id.number() >= self.next_id {
-                return Err(format!("{id} is retired and living, or not below next_id {}", self.next_id));
-            }
-            previous = (version, id);
         }
         Ok(())
     }

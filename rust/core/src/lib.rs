@@ -34,7 +34,7 @@ pub mod tokens;
 pub use apply::{ApplyReport, DroppedOperation};
 pub use column::Lender;
 pub use error::{Error, Result};
-pub use library::{Experience, Id, Library, Retired, Revision};
+pub use library::{Experience, Id, Library, Revision};
 pub use limit::{Admission, Binding, Demand, Kind, Outcome, Poll, RateLimit, Reading, Snapshot};
 pub use operation::{Operation, OperationKind};
 pub use prior::TokenPrior;

@@ -14,7 +14,7 @@ use crate::column::Column;
 use crate::digest::{self, Netstrings, Sum};
 use crate::embed;
 use crate::error::{Error, Result};
-use crate::file;
+use crate::file::{self, SecondFormat};
 use crate::minhash::{self, Signature, Signer};
 use crate::operation::{OperationKind, is_zero};
 use crate::postings::Postings;
@@ -123,27 +123,13 @@ fn is_nought(number: &f64) -> bool {
     *number == 0.0
 }
 
-/// An experience that left the library after its log was last compacted: earlier prompts still hold its lines.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Retired {
-    /// The library version that it left.
-    pub version: u64,
-    /// What it was.
-    pub experience: Experience,
-}
-
 /// An immutable experience library. [`Library::apply`] is the only way from one to the next.
 #[derive(Debug, Clone)]
 pub struct Library {
     pub(crate) version: u64,
     pub(crate) next_id: u64,
-    /// The version at which the log was last compacted: what was superseded before it is not in the log.
-    pub(crate) compacted: u64,
-    /// What left the library since, in the order of (version, id).
-    pub(crate) retired: Arc<Vec<Retired>>,
-    /// Tokens of the log's lines that are superseded or withdrawn.
-    pub(crate) dead: u64,
+    /// What a file of `format_version` 2 says besides, until the first change.
+    pub(crate) second: Option<Arc<SecondFormat>>,
     pub(crate) tokenizer: Tokenizer,
     /// The length of its vectors. `None`: they are ours, see [`embed`].
     pub(crate) given: Option<usize>,
@@ -168,9 +154,7 @@ impl Default for Library {
         let mut empty = Self {
             version: 0,
             next_id: 1,
-            compacted: 0,
-            retired: Arc::default(),
-            dead: 0,
+            second: None,
             tokenizer: Tokenizer::default(),
             given: None,
             chunks: Vec::new(),
@@ -268,7 +252,6 @@ impl Library {
             for chunk in &mut library.chunks {
                 Arc::make_mut(chunk).recount(|entry| prior::line_tokens(tokenizer, entry.id, &entry.text));
             }
-            library.dead = library.count_dead();
         }
         library
     }
@@ -358,13 +341,11 @@ impl Library {
         }
         let mut whole = Netstrings::default();
         whole.put(file::FORMAT);
-        for number in [file::FORMAT_VERSION, self.version, self.next_id, self.compacted] {
+        for number in [self.format_version(), self.version, self.next_id] {
             whole.count(number);
         }
-        whole.count(self.retired.len() as u64);
-        for gone in self.retired.iter() {
-            whole.count(gone.version);
-            gone.experience.say(&mut whole);
+        if let Some(second) = &self.second {
+            second.say(&mut whole);
         }
         whole.count(self.len() as u64);
         whole.put(&digest::written(&digest::tree(self.chunks.len() as u64, &self.digests)));
@@ -374,7 +355,7 @@ impl Library {
 
 impl Experience {
     /// Everything it says, in one order: no token count and no credit.
-    fn say(&self, fields: &mut Netstrings) {
+    pub(crate) fn say(&self, fields: &mut Netstrings) {
         let Self { id, text, parents, sources, created, changed, tokens: _, credit: _, history } = self;
         fields.put(&id.to_string());
         fields.put(text);

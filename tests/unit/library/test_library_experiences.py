@@ -32,7 +32,7 @@ def test_the_file_is_readable_and_shows_the_lineage(library: ExperienceLibrary, 
     file = json.loads((tmp_path / "v0002.json").read_text(encoding="utf-8"))
     assert (file["format"], file["format_version"], file["version"], file["next_id"]) == (
         "tfgrpo-library",
-        2,
+        3,
         2,
         3,
     )
@@ -59,7 +59,7 @@ def test_the_digest_is_sha256_over_netstrings_that_anyone_can_build() -> None:
     node = hashlib.sha256((0).to_bytes(8, "big") + len(leaves).to_bytes(8, "big") + b"".join(leaves)).digest()
     root = hashlib.sha256((1).to_bytes(8, "big") * 2 + node).hexdigest()
     library, _ = ExperienceLibrary.empty().apply([Operation(OperationKind.ADD, text="sí", source="g")])
-    assert library.digest == over("tfgrpo-library", "2", "1", "2", "0", "0", "1", root).hexdigest()
+    assert library.digest == over("tfgrpo-library", "3", "1", "2", "1", root).hexdigest()
 
 
 def test_it_behaves_like_a_collection(library: ExperienceLibrary) -> None:
@@ -96,7 +96,7 @@ def test_bad_credit_is_refused(library: ExperienceLibrary, credit: dict[str, flo
         (lambda data: data[:-40], "EOF"),
         (lambda data: b"", "EOF"),
         (lambda data: b"\xff\xfe" + data, "no experience library"),
-        (lambda data: data.replace(b'"format_version": 2', b'"format_version": 9'), "format_version 9"),
+        (lambda data: data.replace(b'"format_version": 3', b'"format_version": 9'), "format_version 9"),
         (lambda data: data.replace(b'"next_id"', b'"nextid"'), "nextid"),
     ],
 )
