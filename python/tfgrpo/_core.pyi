@@ -69,7 +69,9 @@ class Library:
     def entries_json(self) -> bytes:
         """The living experiences, in id order, as a JSON array of `Experience`."""
     def entry_json(self, id: str) -> bytes | None:
-        """The living experience of this id as JSON; None if there is none."""
+        """The living experience of this name, its id or its number alone ("E7"), as JSON; None if there is none."""
+    def id_of(self, name: str) -> str | None:
+        """The id of the living experience of this name, its id or its number alone; None if there is none."""
     def apply(self, operations: bytes, vectors: _Floats | None = None) -> tuple[Library, bytes]:
         """Applies a JSON array of `Operation`; returns the next library and the `ApplyReport` as JSON.
 

@@ -19,7 +19,7 @@ from tfgrpo.distill.parse import check_length, experience_text, read_operations,
 from tfgrpo.distill.propose import Proposals, operations_schema
 from tfgrpo.errors import DistillError
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.types import Operation, OperationKind
+from tfgrpo.types import Operation, OperationKind, label_of
 
 
 async def consolidate(
@@ -64,7 +64,7 @@ async def consolidate(
             [operation.text for operation in proposals if operation.text],
             [operation.target for operation in proposals if operation.target is not None],
         ),
-        proposals=[describe(operation) for operation in proposals],
+        proposals=[describe(operation, labels=True) for operation in proposals],
     )
     operations, dropped = replies[0]
     if dropped and not operations:
@@ -76,13 +76,13 @@ async def _by_strategy(
     asker: Asker, key: str, proposals: tuple[Operation, ...], library: ExperienceLibrary
 ) -> Proposals:
     settled = [operation for operation in proposals if operation.kind is not OperationKind.ADD]
-    touched = {operation.target for operation in settled}
+    touched = {label_of(operation.target) for operation in settled if operation.target is not None}
     clusters: dict[str, list[Operation]] = defaultdict(list)
     for operation in proposals:
         if operation.kind is OperationKind.ADD:
             clusters[_strategy(operation.text)].append(operation)
     for number, (strategy, members) in enumerate(sorted(clusters.items())):
-        known = [e for e in library.entries if e.id not in touched and _strategy(e.text) == strategy]
+        known = [e for e in library.entries if e.label not in touched and _strategy(e.text) == strategy]
         texts = list(dict.fromkeys([entry.text for entry in known] + [member.text for member in members]))
         if len(texts) < 2:
             settled += members
@@ -121,9 +121,10 @@ async def _generalize(asker: Asker, key: str, texts: list[str]) -> str:
     return replies[0]
 
 
-def describe(operation: Operation) -> str:
-    """An operation in one line, as prompts and pages show it."""
-    target = f" [{operation.target}]" if operation.target else ""
+def describe(operation: Operation, *, labels: bool = False) -> str:
+    """An operation in one line, as pages show it or, with `labels` in place of ids, as prompts do."""
+    shown = operation.target or ""
+    target = f" [{label_of(shown) if labels else shown}]" if shown else ""
     return f"{operation.kind.upper()}{target} {operation.text}".strip()
 
 

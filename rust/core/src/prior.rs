@@ -7,10 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::chunk::Weight;
 use crate::digest;
-use crate::library::{Id, Library};
-use crate::tokens::Tokenizer;
+use crate::library::{Experience, Id, Library, Number, Ranking, Weight};
 
 /// What goes into the prompt. The same library, heading, budget and batch give the same bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,69 +26,39 @@ pub struct TokenPrior {
     pub stable: (usize, u64),
 }
 
-/// The tokens of a line are those of its id and those of the rest: each tokeniser cuts between "]" and a space.
-pub(crate) fn head_tokens(tokenizer: Tokenizer, id: Id) -> u64 {
-    tokenizer.count(&format!("[{id}]"))
-}
-
-/// The tokens of a line behind its id.
-pub(crate) fn body_tokens(tokenizer: Tokenizer, text: &str) -> u64 {
-    tokenizer.count(&format!(" {text}\n"))
-}
-
-/// The tokens of the line of an experience.
-pub(crate) fn line_tokens(tokenizer: Tokenizer, id: Id, text: &str) -> u64 {
-    head_tokens(tokenizer, id) + body_tokens(tokenizer, text)
-}
-
-/// Who comes first when not all fit: the higher credit, then the older. Experiences without credit need no list.
-#[derive(Debug)]
-pub(crate) struct Ranking {
-    above: Vec<Weight>,
-    below: Vec<Weight>,
-    /// The tokens of the shortest line.
-    least: u64,
-}
-
-impl Ranking {
-    fn new(library: &Library) -> Self {
-        let (mut above, mut below, mut least) = (Vec::new(), Vec::new(), u64::MAX);
-        for weight in library.chunks.iter().flat_map(|chunk| &chunk.weights) {
-            least = least.min(weight.tokens.into());
-            if weight.credit > 0.0 {
-                above.push(*weight);
-            } else if weight.credit < 0.0 {
-                below.push(*weight);
-            }
-        }
-        let order = |a: &Weight, b: &Weight| b.credit.total_cmp(&a.credit).then(a.number.cmp(&b.number));
-        above.sort_by(order);
-        below.sort_by(order);
-        Self { above, below, least }
+/// One line an experience, led by its number.
+fn write_lines(text: &mut String, entries: &[&Experience]) {
+    // A line has its text, and around it at most "[E", ten digits, "] " and a newline.
+    text.reserve(entries.iter().map(|entry| entry.text.len() + 15).sum());
+    for entry in entries {
+        let _ = write!(text, "[{}] ", entry.id.number()); // writing to a String cannot fail
+        text.push_str(&entry.text);
+        text.push('\n');
     }
 }
 
 /// Experiences chosen under a budget.
+#[derive(Default)]
 struct Packing {
     left: u64,
     least: u64,
     tokens: u64,
-    chosen: Vec<Id>,
+    chosen: Vec<Number>,
 }
 
 impl Packing {
     /// Takes those that fit and that may enter. One that does not fit is passed over, and shorter ones behind it may
     /// still enter.
-    fn take<'w>(&mut self, offered: impl Iterator<Item = &'w Weight>, may: impl Fn(Id) -> bool) {
+    fn take<'w>(&mut self, offered: impl Iterator<Item = &'w Weight>, may: impl Fn(Number) -> bool) {
         for weight in offered {
             if self.left < self.least {
                 return;
             }
             let tokens = u64::from(weight.tokens);
-            if tokens <= self.left && may(weight.id()) {
+            if tokens <= self.left && may(weight.number) {
                 self.left -= tokens;
                 self.tokens += tokens;
-                self.chosen.push(weight.id());
+                self.chosen.push(weight.number);
             }
         }
     }
@@ -118,43 +86,35 @@ impl Library {
         // A line begins with "[" after a newline, where each tokeniser cuts: lines add up to the whole text.
         let head = self.tokenizer.count(&text);
         let Some(room) = budget.checked_sub(head) else { return TokenPrior::empty() };
-        if self.tokens() <= room {
-            let ids: Vec<Id> = self.entries().map(|entry| entry.id).collect();
-            if ids.is_empty() {
-                return TokenPrior::empty();
-            }
-            self.write_lines(&mut text, &ids);
-            let stable = (text.chars().count(), head + self.tokens());
-            return TokenPrior::new(text, ids, stable.1, stable);
-        }
-        let (core, rest) = self.pack(room, &relevant(self));
-        if core.chosen.is_empty() && rest.chosen.is_empty() {
+        let (mut entries, tokens, rest) = if self.tokens() <= room {
+            (self.entries().collect(), self.tokens(), Packing::default())
+        } else {
+            let (core, rest) = self.pack(room, &relevant(self));
+            (self.named(&core.chosen), core.tokens, rest)
+        };
+        write_lines(&mut text, &entries);
+        let stable = (text.chars().count(), head + tokens);
+        let others = self.named(&rest.chosen);
+        write_lines(&mut text, &others);
+        entries.extend(others);
+        if entries.is_empty() {
             return TokenPrior::empty();
         }
-        self.write_lines(&mut text, &core.chosen);
-        let stable = (text.chars().count(), head + core.tokens);
-        self.write_lines(&mut text, &rest.chosen);
-        let tokens = stable.1 + rest.tokens;
-        let mut ids = core.chosen;
-        ids.extend(rest.chosen);
+        let mut ids: Vec<Id> = entries.iter().map(|entry| entry.id).collect();
         ids.sort_unstable();
-        TokenPrior::new(text, ids, tokens, stable)
+        TokenPrior::new(text, ids, stable.1 + rest.tokens, stable)
     }
 
-    fn write_lines(&self, text: &mut String, ids: &[Id]) {
-        let entries = || ids.iter().filter_map(|id| self.get(*id));
-        // A line has its text, and around it at most "[E", ten digits, "] " and a newline.
-        text.reserve(entries().map(|entry| entry.text.len() + 15).sum());
-        for entry in entries() {
-            let _ = write!(text, "[{}] ", entry.id); // writing to a String cannot fail
-            text.push_str(&entry.text);
-            text.push('\n');
-        }
+    /// The experiences with these numbers, all of which live.
+    fn named(&self, numbers: &[Number]) -> Vec<&Experience> {
+        let entries: Vec<&Experience> = numbers.iter().filter_map(|number| self.get(*number)).collect();
+        debug_assert_eq!(entries.len(), numbers.len(), "an experience was chosen that does not live");
+        entries
     }
 
     /// Who fills `room` tokens: by credit alone, or by credit and by relevance. Each part in id order.
     fn pack(&self, room: u64, relevant: &[Id]) -> (Packing, Packing) {
-        let ranking = self.ranking.get_or_init(|| Arc::new(Ranking::new(self)));
+        let ranking = self.ranking.get_or_init(|| Arc::new(Ranking::new(&self.chunks)));
         let zeros = self.chunks.iter().flat_map(|chunk| &chunk.weights).filter(|weight| weight.credit == 0.0);
         let ranked = ranking.above.iter().chain(zeros).chain(&ranking.below);
         let whole = if relevant.is_empty() { room } else { room / 2 };
@@ -164,18 +124,18 @@ impl Library {
         core.chosen.sort_unstable();
         let mut rest = packing(room - core.tokens);
         if !relevant.is_empty() {
-            let outside = |id| core.chosen.binary_search(&id).is_err();
-            rest.take(relevant.iter().filter_map(|id| self.weight(*id)), outside);
-            let taken: BTreeSet<Id> = rest.chosen.iter().copied().collect();
-            rest.take(ranked, |id| outside(id) && !taken.contains(&id));
+            let outside = |number| core.chosen.binary_search(&number).is_err();
+            rest.take(relevant.iter().filter_map(|id| self.weight(id.number())), outside);
+            let taken: BTreeSet<Number> = rest.chosen.iter().copied().collect();
+            rest.take(ranked, |number| outside(number) && !taken.contains(&number));
             rest.chosen.sort_unstable();
         }
         (core, rest)
     }
 
-    fn weight(&self, id: Id) -> Option<&Weight> {
-        let chunk = self.chunk(id)?;
-        chunk.weights.get(chunk.place(id)?)
+    fn weight(&self, number: Number) -> Option<&Weight> {
+        let chunk = self.chunk(number)?;
+        chunk.weights.get(chunk.place(number)?)
     }
 }
 

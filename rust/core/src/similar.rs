@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::guard::{self, Changed, Relation};
-use crate::library::{Experience, Id, Library, Meaning, Seen};
+use crate::library::{Experience, Id, Library, Meaning, Number, Seen};
 use crate::minhash::{self, Signature, Signer};
 use crate::scan::{Scan, Vectors};
 use crate::text;
@@ -222,24 +222,24 @@ impl Library {
         Some((chunk.entries.get(place)?, chunk.signatures.get(place)?, chunk.vector(place), *norm))
     }
 
-    fn row(&self, id: Id) -> Option<u32> {
-        let chunk = self.slot(id).ok()?;
-        Some(row_of(chunk, self.chunks.get(chunk)?.place(id)?))
+    fn row(&self, number: Number) -> Option<u32> {
+        let chunk = self.slot(number).ok()?;
+        Some(row_of(chunk, self.chunks.get(chunk)?.place(number)?))
     }
 
     /// Experiences that share a hash with a text: those written alike. Some may be gone or have another text now.
-    pub(crate) fn candidates(&self, seen: &Seen) -> impl Iterator<Item = Id> {
-        seen.hashes().flat_map(|hash| self.postings.find(hash, BUCKET)).map(|number| Id::new(number.into()))
+    pub(crate) fn candidates(&self, seen: &Seen) -> impl Iterator<Item = Number> {
+        seen.hashes().flat_map(|hash| self.postings.find(hash, BUCKET)).map(Number::new)
     }
 
     /// The rows of those candidates that are written most like a text, in row order.
-    fn alike(&self, candidates: impl Iterator<Item = Id>, seen: &Seen) -> Vec<u32> {
-        let rows = candidates.filter_map(|id| self.row(id));
+    fn alike(&self, candidates: impl Iterator<Item = Number>, seen: &Seen) -> Vec<u32> {
+        let rows = candidates.filter_map(|number| self.row(number));
         closest(rows, |row| self.at(*row).map(|(_, signature, ..)| signature), seen)
     }
 
     /// The oldest of the living experiences among `candidates` that says the same as a text.
-    pub(crate) fn twin(&self, candidates: impl Iterator<Item = Id>, seen: &Seen) -> Option<Id> {
+    pub(crate) fn twin(&self, candidates: impl Iterator<Item = Number>, seen: &Seen) -> Option<Id> {
         self.alike(candidates, seen)
             .into_iter()
             .filter_map(|row| self.at(row))

@@ -129,6 +129,9 @@ fn a_file_of_format_version_2_keeps_its_digest_and_its_bytes_until_it_changes() 
     assert!(written.contains("\"format_version\": 3") && !written.contains("retired"));
     assert_eq!(Library::from_json(written.as_bytes()).unwrap(), next);
     assert_eq!(next.next_id(), library.next_id() + 1);
+    let ids: Vec<String> = next.entries().map(|entry| entry.id.to_string()).collect();
+    assert_eq!(ids.iter().filter(|id| id.contains('-')).count(), 1); // what is added has a tag, what was there has none
+    assert!(ids.contains(&"E1".to_owned()));
 }
 
 #[test]

@@ -44,7 +44,7 @@ proptest! {
             let lines = prior.text.strip_prefix(&heading).unwrap().split_inclusive('\n');
             prop_assert_eq!(prior.tokens, tokens::count(&heading) + lines.map(tokens::count).sum::<u64>());
             for entry in library.entries() {
-                let line = format!("[{}] {}\n", entry.id, entry.text);
+                let line = format!("[{}] {}\n", entry.id.number(), entry.text);
                 prop_assert_eq!(entry.tokens, tokens::count(&line));
             }
         }
@@ -54,7 +54,7 @@ proptest! {
     fn only_what_the_library_says_is_written(versions in edited(), budget in 0_u64..200) {
         let library = versions.last().unwrap();
         let said: Vec<String> =
-            library.entries().map(|entry| format!("[{}] {}\n", entry.id, entry.text)).collect();
+            library.entries().map(|entry| format!("[{}] {}\n", entry.id.number(), entry.text)).collect();
         let prior = library.prior("", budget);
         prop_assert!(prior.text.split_inclusive('\n').all(|line| said.iter().any(|one| one == line)));
         prop_assert_eq!(prior.text.lines().count(), prior.ids.len());

@@ -37,7 +37,7 @@ def test_the_file_is_readable_and_shows_the_lineage(library: ExperienceLibrary, 
         3,
     )
     assert file["entries"][1] == {
-        "id": "E2",
+        "id": "E2-e286a34c",
         "text": "read it twice",
         "sources": ["t1", "t2", "t3"],
         "created": 1,
@@ -54,7 +54,8 @@ def test_the_digest_is_sha256_over_netstrings_that_anyone_can_build() -> None:
     def over(*fields: str) -> "hashlib._Hash":
         return hashlib.sha256(b"".join(b"%d:%s" % (len(f.encode()), f.encode()) for f in fields))
 
-    entry = ("E1", "sí", "1", "1", "0", "1", "g", "1", "1", "add", "sí", "1", "g")
+    origin = over("1", "sí", "1", "g", "0", "1").hexdigest()
+    entry = (f"E1-{origin[:8]}", "sí", "1", "1", "0", "1", "g", "1", "1", "add", "sí", "1", "g")
     leaves = [over(*entry).digest()]
     node = hashlib.sha256((0).to_bytes(8, "big") + len(leaves).to_bytes(8, "big") + b"".join(leaves)).digest()
     root = hashlib.sha256((1).to_bytes(8, "big") * 2 + node).hexdigest()
@@ -63,9 +64,13 @@ def test_the_digest_is_sha256_over_netstrings_that_anyone_can_build() -> None:
 
 
 def test_it_behaves_like_a_collection(library: ExperienceLibrary) -> None:
-    assert [entry.id for entry in library] == ["E1", "E2"]
+    assert [entry.id for entry in library] == ["E1-d2c1631d", "E2-e286a34c"]
+    assert [(entry.label, entry.number) for entry in library] == [("E1", 1), ("E2", 2)]
     assert "E2" in library
+    assert "E2-e286a34c" in library
+    assert "E2-d2c1631d" not in library
     assert "E3" not in library
+    assert library["E1"] == library["E1-d2c1631d"]
     assert library["E1"].text == "check units"
     with pytest.raises(KeyError):
         library["E3"]
@@ -79,8 +84,8 @@ def test_credit_changes_no_identity_but_what_enters_first(library: ExperienceLib
     assert credited == library
     assert credited["E2"].credit == 0.5
     assert library["E2"].credit == 0.0
-    assert library.pack("", 6)[1] == ("E1",)
-    assert credited.pack("", 7)[1] == ("E2",)
+    assert library.pack("", 6)[1] == (library["E1"].id,)
+    assert credited.pack("", 7)[1] == (library["E2"].id,)
 
 
 @pytest.mark.parametrize("credit", [{"E9": 1.0}, {"E1": float("nan")}, {"e1": 1.0}])
