@@ -4,8 +4,8 @@ use super::lex::{Kind, Token};
 use super::normal::{Item, normalised};
 use super::pair::{inflected, mistyped, spelled, spelled_two_ways};
 use super::table::{PHRASE, table};
+use super::verdict::{Changed, Comparison, Difference, Relation};
 use super::words::{BEFORE_THAT, BEFORE_YOU, NOT_JOINED};
-use super::{Changed, Comparison, Difference, Relation};
 
 /// The most cells of the table in which the texts are lined up: 400 words against 400.
 const CELLS: usize = 160_000;

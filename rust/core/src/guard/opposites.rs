@@ -1,7 +1,7 @@
 //! Words that contradict one another when one is changed into the other. Written by hand; the form is that of `words`.
 
-use super::Difference::{self, Antonym, Connective, Modality, Negation, Number, Order, Quantifier};
 use super::antonyms::ANTONYMS;
+use super::verdict::Difference::{self, Antonym, Connective, Modality, Negation, Number, Order, Quantifier};
 
 /// Opposites: words on two sides of a bar do not stand for one another, and a change of one into another contradicts.
 pub(super) const OPPOSITES: &[(Difference, &[&str])] = &[

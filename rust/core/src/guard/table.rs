@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
-use super::Difference;
 use super::opposites::OPPOSITES;
 use super::synonyms::SYNONYMS;
+use super::verdict::Difference;
 use super::words::{
     BARE_CONTRACTIONS, FILLERS, GRAMMAR, MARKED, MEASURED_AFTER, NAMED_BEFORE, NUMBERS, TURNING,
 };

@@ -4,7 +4,7 @@
 //! -ing) and the British spellings of -ize and -yze are made from these forms; `~` marks an irregular past. In doubt
 //! a word is in no list: then a change of it is a conflict, which costs a model call, not a lesson.
 
-use super::Difference::{self, Connective, Modality, Negation, Order, Quantifier};
+use super::verdict::Difference::{self, Connective, Modality, Negation, Order, Quantifier};
 
 /// A word of these on one side only, or one changed into another, is never harmless.
 pub(super) const MARKED: &[(Difference, &str)] = &[
