@@ -11,12 +11,23 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer
 
-__all__ = ["Admission", "CoreError", "Library", "count_tokens", "embed", "tokenizer_for_model"]
+__all__ = [
+    "Admission",
+    "CoreError",
+    "InvariantError",
+    "Library",
+    "count_tokens",
+    "embed",
+    "tokenizer_for_model",
+]
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
 class CoreError(ValueError):
     """An argument that the Rust core refuses; the text says why and what to do."""
+
+class InvariantError(RuntimeError):
+    """The Rust core broke a rule of its own: a bug, whatever it was given."""
 
 def count_tokens(text: str, tokenizer: str = "o200k") -> int:
     """The number of tokens in `text`; o200k is the reference in which budgets are stated.

@@ -335,7 +335,7 @@ def _refusals() -> Iterator[None]:
         ) from error
     except OverflowError as error:
         raise LibraryError(f"a number is out of range: {error}; budgets and counts start at 0.") from error
-    except _core.CoreError as error:
+    except (_core.CoreError, _core.InvariantError) as error:
         raise LibraryError(f"{error}.") from error
 
 

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod embed;
 pub mod error;
 pub mod guard;
+mod invariant;
 pub mod library;
 pub mod limit;
 pub mod minhash;

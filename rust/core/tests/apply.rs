@@ -95,7 +95,7 @@ proptest! {
             let (full, short) = (entry.id.to_string(), entry.id.number().to_string());
             prop_assert_eq!(library.find(&full), Some(entry));
             prop_assert_eq!(library.find(&short), Some(entry));
-            prop_assert!(full.starts_with(&format!("{short}-")));
+            prop_assert_eq!(full.split_once('-').unwrap().0, &short);
             let gone = |name: &str| library.apply(vec![delete(name, library.version())]);
             prop_assert_eq!(gone(&full).0, gone(&short).0);
             prop_assert!(gone(&short).1.deleted.contains(&entry.id));

@@ -1,7 +1,7 @@
 //! The one place where an error of the core becomes a Python exception.
 
 use pyo3::create_exception;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tfgrpo_core::Error;
 
@@ -12,7 +12,17 @@ create_exception!(
     "An argument that the Rust core refuses; the text says why."
 );
 
+create_exception!(
+    tfgrpo._core,
+    InvariantError,
+    PyRuntimeError,
+    "The Rust core broke a rule of its own: a bug, whatever it was given."
+);
+
 /// The exception for an error.
 pub fn refused(error: Error) -> PyErr {
-    CoreError::new_err(error.to_string())
+    match error {
+        Error::Invariant(_) => InvariantError::new_err(error.to_string()),
+        _ => CoreError::new_err(error.to_string()),
+    }
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tfgrpo_core::{Error, Tokenizer};
 
-use error::{CoreError, refused};
+use error::{CoreError, InvariantError, refused};
 
 #[pyfunction]
 #[pyo3(signature = (text, tokenizer="o200k"))]
@@ -48,5 +48,5 @@ mod _core {
     #[pymodule_export]
     use super::library::Library;
     #[pymodule_export]
-    use super::{CoreError, count_tokens, embed, tokenizer_for_model};
+    use super::{CoreError, InvariantError, count_tokens, embed, tokenizer_for_model};
 }

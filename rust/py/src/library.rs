@@ -120,7 +120,10 @@ impl Library {
                 for twin in twins {
                     let (text, experience) = match twin {
                         None => (-1, 0),
-                        Some(Twin::Text(place)) => (i64::try_from(place).unwrap_or(i64::MAX), 0),
+                        Some(Twin::Text(place)) => {
+                            let place = i64::try_from(place);
+                            (place.map_err(|_| Error::Invariant("a place fits into 63 bits"))?, 0)
+                        }
                         Some(Twin::Experience(id)) => (-1, u64::from(id.number().get())),
                     };
                     texts.extend_from_slice(&text.to_ne_bytes());

@@ -18,6 +18,7 @@ use super::line;
 use super::seen::{Meaning, Seen};
 use super::snapshot::Library;
 use crate::error::{Error, Result};
+use crate::invariant::promised;
 use crate::minhash::Signer;
 use crate::operation::{Operation, OperationKind};
 use crate::similar::{self, BUCKET};
@@ -328,7 +329,8 @@ impl<'a> Draft<'a> {
 
     fn delete(&mut self, operation: &Operation) -> std::result::Result<(), Reason> {
         let id = self.fresh_target(operation)?;
-        self.library.take(id.number());
+        let gone = self.library.take(id.number());
+        debug_assert!(gone.is_some(), "a target that nothing took lives");
         self.touched.insert(id.number().chunk());
         self.report.deleted.insert(id);
         Ok(())
@@ -345,7 +347,9 @@ impl<'a> Draft<'a> {
     /// The living experience, other than `own`, that says the same: of several the oldest.
     fn twin(&self, turn: usize, text: &Text, own: Option<Id>) -> Option<Id> {
         let start = self.near.partition_point(|(other, _)| *other < turn);
-        let here = self.near.get(start..).unwrap_or_default().iter().take_while(|(other, _)| *other == turn);
+        let here = promised(self.near.get(start..), "a search ends within the list")
+            .iter()
+            .take_while(|(other, _)| *other == turn);
         let candidates = here.filter_map(|(_, near)| match near {
             Near::Known(number) => Some(*number),
             Near::Fresh(earlier) => *self.born.get(*earlier)?,
@@ -376,7 +380,8 @@ impl<'a> Draft<'a> {
     /// The target, if besides its text is the one that the proposer saw.
     fn fresh_target(&self, operation: &Operation) -> std::result::Result<Id, Reason> {
         let id = self.target(operation)?;
-        let changed = self.base.get(id.number()).map_or(0, |experience| experience.changed);
+        let known = self.base.get(id.number()).ok_or_else(|| format!("{id} is not in the library"))?;
+        let changed = known.changed;
         let made_for = operation.base_version;
         if changed > made_for {
             return Err(format!(

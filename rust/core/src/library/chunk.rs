@@ -9,6 +9,7 @@ use super::experience::Experience;
 use super::id::Number;
 use crate::column::Column;
 use crate::digest::{self, Sum};
+use crate::invariant::promised;
 use crate::minhash::Signature;
 use crate::scan::Code;
 
@@ -37,9 +38,11 @@ impl Weight {
     }
 }
 
-/// No line has four thousand million tokens.
+/// No line has four thousand million tokens; one that had would fit no budget.
 fn narrow(tokens: u64) -> u32 {
-    u32::try_from(tokens).unwrap_or(u32::MAX)
+    let narrow = u32::try_from(tokens).ok();
+    debug_assert!(narrow.is_some(), "no line has four thousand million tokens");
+    narrow.unwrap_or(u32::MAX)
 }
 
 /// Rows in id order, column by column.
@@ -66,6 +69,19 @@ impl Chunk {
 
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether every column has all the rows: always, between changes.
+    pub fn is_whole(&self) -> bool {
+        let rows = self.entries.len();
+        [
+            self.digests.len(),
+            self.signatures.len(),
+            self.inverse_norms.len(),
+            self.codes.len(),
+            self.weights.len(),
+        ] == [rows; 5]
+            && self.vectors.len().is_multiple_of(rows.max(1))
     }
 
     /// Where the experience is.
@@ -103,10 +119,13 @@ impl Chunk {
                 set(self.signatures.own(), place, row.signature);
                 set(self.inverse_norms.own(), place, row.inverse_norm);
                 set(self.codes.own(), place, row.code);
-                self.tokens -= self.weights.get(place).map_or(0, |weight| u64::from(weight.tokens));
+                let before = self.weights.get(place).map(|weight| u64::from(weight.tokens));
+                self.tokens -= promised(before, "each row has a weight");
                 set(&mut self.weights, place, weight);
-                if let Some(vector) = self.vectors.own().get_mut(place * dimensions..(place + 1) * dimensions)
-                {
+                let vector = self.vectors.own().get_mut(place * dimensions..(place + 1) * dimensions);
+                let vector = promised(vector, "each row has a vector");
+                debug_assert_eq!(vector.len(), dimensions, "a library's vectors have one length");
+                if vector.len() == dimensions {
                     vector.copy_from_slice(row.vector);
                 }
             }
@@ -163,7 +182,7 @@ impl Chunk {
     /// The vector of a row.
     pub fn vector(&self, place: usize) -> &[i8] {
         let dimensions = self.vectors.len() / self.len().max(1);
-        self.vectors.get(place * dimensions..(place + 1) * dimensions).unwrap_or_default()
+        promised(self.vectors.get(place * dimensions..(place + 1) * dimensions), "each row has a vector")
     }
 
     /// What the chunk says: its number and its rows' digests.
@@ -173,6 +192,7 @@ impl Chunk {
 }
 
 fn set<T>(column: &mut [T], place: usize, value: T) {
+    debug_assert!(place < column.len(), "each row is in every column");
     if let Some(cell) = column.get_mut(place) {
         *cell = value;
     }

@@ -142,8 +142,9 @@ impl Library {
             // Adding 0.0 turns a negative zero, which JSON would not keep, into zero.
             let known = library.find(name).map(|entry| entry.id.number());
             let number = known.ok_or_else(|| Error::UnknownExperience(name.clone()))?;
-            if let Some(chunk) = library.chunk_mut(number) {
-                chunk.set_credit(number, credit + 0.0);
+            let given = library.chunk_mut(number).is_some_and(|chunk| chunk.set_credit(number, credit + 0.0));
+            if !given {
+                return Err(Error::Invariant("an experience that was found is in no chunk"));
             }
         }
         Ok(library)
@@ -220,6 +221,7 @@ impl Library {
                 place
             }
         };
+        debug_assert!(place < self.chunks.len(), "a chunk that was made is there");
         if let Some(chunk) = self.chunks.get_mut(place) {
             Arc::make_mut(chunk).put(row);
         }
