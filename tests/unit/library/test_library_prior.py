@@ -4,8 +4,8 @@ from hashlib import sha256
 
 import pytest
 
-from tfgrpo.library import ExperienceLibrary, PromptAssembler, TokenPrior
-from tfgrpo.types import Message, Operation, OperationKind, PriorRef, Task
+from tfgrpo.library import ExperienceLibrary, PromptAssembler
+from tfgrpo.types import Message, Operation, OperationKind, PriorRef, Task, TokenPrior
 
 TASK = Task("t1", "What is 2 + 2?", truth="4")
 
