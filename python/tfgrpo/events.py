@@ -214,6 +214,7 @@ class Hooks:
         self._hooks = list(hooks)
         self._strict = _STRICT.get()
         self._takers: dict[type[Event], list[Hook]] = {}
+        self._off: dict[int, Hook] = {}
         for hook in self._hooks:
             called = hook if inspect.isroutine(hook) else getattr(hook, "__call__", None)  # noqa: B004
             if called is None or inspect.iscoroutinefunction(called):
@@ -239,6 +240,8 @@ class Hooks:
             HookError: a hook raised, and hooks are strict (`tfgrpo.testing.strict_hooks`).
         """
         for hook in tuple(self._taking(type(event))):
+            if self._off and id(hook) in self._off:
+                continue  # by a warning about the hook before it
             try:
                 hook(event)
             except Exception as error:
@@ -259,6 +262,7 @@ class Hooks:
         if self._strict:
             raise HookError(told) from error
         _LOG.warning(told, exc_info=error)
+        self._off[id(hook)] = hook
         self._hooks = [other for other in self._hooks if other is not hook]
         self._takers.clear()
         self.emit(Warned(told))
