@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.world import make_config, models
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.errors import ConfigError
