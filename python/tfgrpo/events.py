@@ -1,4 +1,4 @@
-"""What happens in a run, as data: spans that start and end, and remarks; nothing flows back up.
+"""The events of a run, as data: spans that start and end, and remarks; nothing flows back up.
 
 A span is known by its key (`tfgrpo.keys`): phases hold steps, steps hold groups, groups hold rollouts, rollouts hold
 effects; `parent` is the key of the span around it, "" at the top. An effect has one pair of events an attempt.
@@ -137,7 +137,7 @@ class Noted(Struct, frozen=True):
 
 
 class AdmissionState(Struct, frozen=True):
-    """How calls to one provider pass at one instant.
+    """The state of one provider's admission at one instant.
 
     `in_flight` and `waiting` count calls; `paused_until` is the `anyio.current_time()` at which a pause that the
     provider asked for ends, while there is one. `binding` is what the head of the queue waits for: "none",
@@ -158,7 +158,7 @@ class AdmissionState(Struct, frozen=True):
 
 
 class Sampled(Struct, frozen=True):
-    """How the run stands at one instant, every so many seconds.
+    """The state of a run at one instant, every so many seconds.
 
     `at` is `anyio.current_time()`. `admissions` are named after the first role that calls through them (roles
     with the same endpoint share one). `usage` is that of the whole run so far, `budget` the share of the
@@ -230,7 +230,7 @@ class Hooks:
         return min((float(seconds) for seconds in wanted if seconds is not None), default=None)
 
     def wants(self, event: type[Event]) -> bool:
-        """Whether any hook takes events of this class: what nobody wants need not be made."""
+        """Tell whether any hook takes events of this class: what nobody wants need not be made."""
         return bool(self._taking(event))
 
     def emit(self, event: Event) -> None:
