@@ -244,7 +244,7 @@ class Hooks:
                 continue  # by a warning about the hook before it
             try:
                 hook(event)
-            except Exception as error:  # noqa: BLE001 - whatever a hook raises
+            except Exception as error:  # noqa: BLE001 - a stranger's hook must not stop a paid run
                 self._switch_off(hook, event, error)
 
     def _taking(self, event: type[Event]) -> list[Hook]:

@@ -87,9 +87,7 @@ class Key(msgspec.Struct, frozen=True, eq=False):
         """Something that the owner did, or a part of what this key names."""
         joint = "/" if self.inside else _INSIDE
         text = self.text + joint + "/".join(map(_quoted, inside))
-        return Key(
-            self.phase, self.step, self.variant, self.task, self.index, (*self.inside, *inside), text
-        )
+        return Key(self.phase, self.step, self.variant, self.task, self.index, (*self.inside, *inside), text)
 
     @property
     def owner(self) -> Key:

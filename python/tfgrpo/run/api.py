@@ -149,7 +149,9 @@ async def resume(
     async with await Journal.open(path, on_trouble=_trouble(guests.hooks)) as store:
         header = await store.get("run", RUN, Header)
         if header is None:
-            raise ConfigError(f"{directory}: holds no run, but the effects of an engine; open it with tfgrpo.Engine.")
+            raise ConfigError(
+                f"{directory}: holds no run, but the effects of an engine; open it with tfgrpo.Engine."
+            )
         config = run_config(header, directory, overrides)
 
         start = await anyio.to_thread.run_sync(ExperienceLibrary.load, directory / START)
@@ -214,7 +216,9 @@ def _guests(
                 "object that has one."
             )
     if models is not None and (missing := [role.value for role in Role if role not in models]):
-        raise ConfigError(f"models has none for the role {missing[0]!r}; give one for every role, or leave models out.")
+        raise ConfigError(
+            f"models has none for the role {missing[0]!r}; give one for every role, or leave models out."
+        )
     Hooks(hooks := tuple(hooks))
     return Guests(agent, verifier, models, tuple(tools), hooks, stop, fetching or no_fetching)
 
@@ -239,7 +243,9 @@ async def _start(inputs: Inputs, run_dir: str | Path | None, store: Store | None
     name = inputs.config.run.name
     directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{name}-{secrets.token_hex(3)}"
     await anyio.to_thread.run_sync(_make, directory, inputs)
-    async with await Journal.create(directory / "journal.db", {}, on_trouble=_trouble(guests.hooks)) as journal:
+    async with await Journal.create(
+        directory / "journal.db", {}, on_trouble=_trouble(guests.hooks)
+    ) as journal:
         return await _work(journal, inputs, directory, guests)
 
 
