@@ -42,6 +42,7 @@ from tfgrpo.journal import digest_of
 from tfgrpo.keys import Key
 from tfgrpo.models.deadline import Deadline
 from tfgrpo.protocols import Effect, Store, Ticket, Tool
+from tfgrpo.tasks import gather_ordered
 from tfgrpo.types import (
     EffectKind,
     EffectStatus,
@@ -357,7 +358,8 @@ class Dispatcher:
             UsageError: the arguments have no JSON encoding.
             RunStoppedError, JournalError: the run cannot go on.
 
-        Cancellation: the intent stays open: the use counts as perhaps done.
+        Cancellation: the intent stays open: the use counts as perhaps done. So it does where the watcher says why it
+            was given up, and then the intent is closed.
         """
         request = ToolRequest(tool.name, dict(arguments))
         effect = Effect(key, EffectKind.TOOL, Role.ROLLOUT, request_digest(request), request)
@@ -378,6 +380,9 @@ class Dispatcher:
                 text = await run_tool(tool, request.arguments)
             except ToolError as error:
                 await self._fail([ticket], fault_of(error, FaultKind.TOOL), maybe_paid=True)
+                raise
+            except anyio.get_cancelled_exc_class():
+                await self._given_up([ticket], watcher, FaultKind.TOOL, _NOTHING)
                 raise
             await self.store.complete(ticket, ToolResult(text), _NOTHING)
         except JournalError as error:
@@ -438,10 +443,8 @@ class Dispatcher:
                     span.failed(fault, spent, self.budget.spent)
                     raise
                 except anyio.get_cancelled_exc_class():
-                    if (given_up := watcher.abandoned()) is not None:
-                        fault = fault_of(given_up, FaultKind.MODEL)
-                        with anyio.CancelScope(shield=True):
-                            await self._fail(tickets, fault, maybe_paid=True, usage=spent)
+                    fault = await self._given_up(tickets, watcher, FaultKind.MODEL, spent)
+                    if fault is not None:
                         span.failed(fault, spent, self.budget.spent)
                     raise
                 # The provider's place must not wait for our disk.
@@ -475,16 +478,31 @@ class Dispatcher:
             ModelReply((choice,), usage, reply.model)
             for choice, usage in zip(reply.choices, shares, strict=True)
         ]
-        async with anyio.create_task_group() as group:
-            for ticket, own in zip(tickets, replies, strict=True):
-                group.start_soon(self.store.complete, ticket, own, own.usage)
+        await gather_ordered(
+            zip(tickets, replies, strict=True), lambda own: self.store.complete(*own, own[1].usage)
+        )
         return replies
 
     async def _fail(
         self, tickets: Sequence[Ticket], fault: Fault, *, maybe_paid: bool, usage: Usage = _NOTHING
     ) -> None:
-        for ticket, share in zip(tickets, usage.split(len(tickets)), strict=True):
-            await self.store.fail(ticket, fault, maybe_paid=maybe_paid, usage=share)
+        """Make the failure of every member durable; all are on their way before the first is waited for."""
+        await gather_ordered(
+            zip(tickets, usage.split(len(tickets)), strict=True),
+            lambda own: self.store.fail(own[0], fault, maybe_paid=maybe_paid, usage=own[1]),
+        )
+
+    async def _given_up(
+        self, tickets: Sequence[Ticket], watcher: Watcher, kind: FaultKind, usage: Usage
+    ) -> Fault | None:
+        """Close the intents of what was cancelled while the run goes on; None where the whole run is cancelled."""
+        reason = watcher.abandoned()
+        if reason is None:
+            return None
+        fault = fault_of(reason, kind)
+        with anyio.CancelScope(shield=True):
+            await self._fail(tickets, fault, maybe_paid=True, usage=usage)
+        return fault
 
     async def _unsent(self, tickets: Sequence[Ticket]) -> NoReturn:
         """The halt came while the intent was on its way to the disk: nothing is sent, so nothing was paid."""
