@@ -98,7 +98,7 @@ class RolloutFinished(Span, frozen=True, kw_only=True):
 
 
 class EffectStarted(Span, frozen=True, kw_only=True):
-    """One attempt at an effect queues for its slot."""
+    """One attempt at an effect has its slot, and its intent is durable: it is about to be sent."""
 
     kind: EffectKind
     role: Role
@@ -241,7 +241,7 @@ class Hooks:
         for hook in tuple(self._taking(type(event))):
             try:
                 hook(event)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a stranger's hook must not stop a paid run
                 self._switch_off(hook, event, error)
 
     def _taking(self, event: type[Event]) -> list[Hook]:

@@ -15,11 +15,13 @@ import hashlib
 from typing import Any
 from urllib.parse import quote, unquote
 
+import msgspec
+
 #: Separates the owner from what it did.
 _INSIDE = "//"
 
 
-class Key:
+class Key(msgspec.Struct, frozen=True, eq=False):
     """The identity of a phase, a step, a group, an attempt, or of something done inside one of them.
 
     Frozen, hashable, ordered by its text. Build larger ones with `of` and `do`.
@@ -31,64 +33,37 @@ class Key:
         task: the id of the task.
         index: the number of the attempt at the task, from 0.
         inside: what the owner did, from the outside in: ("advantage",) or ("model", digest, "0").
+        text: the printed form; it follows from the others, and is never given.
 
     Raises:
-        ValueError: the phase is empty, or a number is negative.
+        ValueError: a part is empty, or a number is negative.
     """
 
-    __slots__ = ("index", "inside", "phase", "step", "task", "text", "variant")
-
     phase: str
-    step: int | None
-    variant: str
-    task: str | None
-    index: int | None
-    inside: tuple[str, ...]
-    text: str
+    step: int | None = None
+    variant: str = ""
+    task: str | None = None
+    index: int | None = None
+    inside: tuple[str, ...] = ()
+    text: str = ""
 
-    def __init__(
-        self,
-        phase: str,
-        step: int | None = None,
-        variant: str = "",
-        task: str | None = None,
-        index: int | None = None,
-        inside: tuple[str, ...] = (),
-    ) -> None:
-        if not phase or (step or 0) < 0 or (index or 0) < 0:
-            raise ValueError(f"no key: phase {phase!r}, step {step}, index {index}")
-        parts = [_quoted(phase)]
-        if step is not None:
-            parts.append(f"step={step:04d}")
-        if variant:
-            parts.append(f"of={_quoted(variant)}")
-        if task is not None:
-            parts.append(f"task={_quoted(task)}")
-        if index is not None:
-            parts.append(f"try={index:04d}")
-        text = "/".join(parts)
-        if inside:
-            text += _INSIDE + "/".join(map(_quoted, inside))
-        self._set(phase, step, variant, task, index, inside, text)
-
-    def _set(
-        self,
-        phase: str,
-        step: int | None,
-        variant: str,
-        task: str | None,
-        index: int | None,
-        inside: tuple[str, ...],
-        text: str,
-    ) -> None:
-        put = object.__setattr__
-        put(self, "phase", phase)
-        put(self, "step", step)
-        put(self, "variant", variant)
-        put(self, "task", task)
-        put(self, "index", index)
-        put(self, "inside", inside)
-        put(self, "text", text)
+    def __post_init__(self) -> None:
+        if self.text:
+            return
+        if (self.step or 0) < 0 or (self.index or 0) < 0:
+            raise ValueError(f"no key: step {self.step}, index {self.index}")
+        text = _quoted(self.phase)
+        if self.step is not None:
+            text += f"/step={self.step:04d}"
+        if self.variant:
+            text += f"/of={_quoted(self.variant)}"
+        if self.task is not None:
+            text += f"/task={_quoted(self.task)}"
+        if self.index is not None:
+            text += f"/try={self.index:04d}"
+        if self.inside:
+            text += _INSIDE + "/".join(map(_quoted, self.inside))
+        msgspec.structs.force_setattr(self, "text", text)
 
     def of(
         self,
@@ -110,11 +85,9 @@ class Key:
 
     def do(self, *inside: str) -> Key:
         """Something that the owner did, or a part of what this key names."""
-        made = Key.__new__(Key)
         joint = "/" if self.inside else _INSIDE
         text = self.text + joint + "/".join(map(_quoted, inside))
-        made._set(self.phase, self.step, self.variant, self.task, self.index, (*self.inside, *inside), text)
-        return made
+        return Key(self.phase, self.step, self.variant, self.task, self.index, (*self.inside, *inside), text)
 
     @property
     def owner(self) -> Key:
@@ -155,9 +128,6 @@ class Key:
         if key.text != text:
             raise ValueError(f"{text!r} is no key")
         return key
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("a key is frozen")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Key.parse, (self.text,)

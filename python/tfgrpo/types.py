@@ -208,7 +208,7 @@ class ToolResult(Struct, frozen=True):
 class Limits(Struct, frozen=True, kw_only=True):
     """The limits of one provider, all at once; None is no limit of ours.
 
-    `concurrency` bounds the calls in flight; the rates are a minute. What a provider's answers tell of its own limits is
+    `concurrency` bounds the calls in flight; the rates are a minute. The limits that a provider's answers tell are
     followed besides. `attempts` bounds how often one call is tried before it fails.
     """
 

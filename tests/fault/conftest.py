@@ -15,15 +15,7 @@ from tests.support.engines import Ledger, Server, Stable, outcome, server, stabl
 from tests.support.world import write_tasks
 
 from tfgrpo.journal import JournalReader
-from tfgrpo.testing import strict_hooks
 from tfgrpo.types import EffectStatus
-
-
-@pytest.fixture(autouse=True)
-def hooks_are_strict() -> Iterator[None]:
-    """A hook that is switched off silently would hide bugs."""
-    with strict_hooks():
-        yield
 
 
 @dataclass(frozen=True)

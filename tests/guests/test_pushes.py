@@ -161,7 +161,10 @@ def test_a_hook_that_raises_is_switched_off_and_the_run_goes_on(tmp_path: Path) 
     async def main() -> None:
         async with tfgrpo.MemoryStore() as store:
             await tfgrpo.practice(
-                make_config(tmp_path), models=models(ScriptedModel(SCRIPT)), store=store, hooks=[broken, seen.append]
+                make_config(tmp_path),
+                models=models(ScriptedModel(SCRIPT)),
+                store=store,
+                hooks=[broken, seen.append],
             )
 
     run(main)

@@ -40,7 +40,10 @@ def test_killed_twenty_times_nothing_is_paid_twice(tmp_path: Path, group_request
     with JournalReader(tmp_path / "run" / "journal.db") as reader:
         calls = list(reader.calls())
         rollouts = [value for _, value in reader.iterate("rollout", tfgrpo.Rollout)]
-    state = {name: Counter(c.key.text for c in calls if c.state == name) for name in ("completed", "open", "failed")}
+    state = {
+        name: Counter(c.key.text for c in calls if c.state == name)
+        for name in ("completed", "open", "failed")
+    }
     assert set(state["completed"].values()) == {1}, "an effect was completed twice"
     unsettled = state["open"].total() + state["failed"].total()
     assert unsettled > 0, "no kill met a call in flight"

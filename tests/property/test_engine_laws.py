@@ -14,16 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.steady import SteadyClock
 from tests.support.streamed import StreamedModel
-from tests.support.world import make_config, models
+from tests.support.world import Recorded, make_config, models
 
 import tfgrpo
-from tfgrpo.engine.practice import plan
-from tfgrpo.errors import RunStoppedError
-from tfgrpo.events import CallFinished, Event
-from tfgrpo.journal import JournalReader
+from tfgrpo.engine.plan import plan
+from tfgrpo.errors import RunStoppedError, UnmeasuredError
+from tfgrpo.events import EffectFinished, Event
+from tfgrpo.run.inputs import method_of
 from tfgrpo.testing import FaultPlan, FaultType, ScriptedModel
 from tfgrpo.testing.scripts import practice_script
-from tfgrpo.types import Ending, ModelRequest, Role, Rollout, Task
+from tfgrpo.types import Ending, ModelRequest, Role, Task
 
 SCRIPT = practice_script()
 RUNS = settings(
@@ -51,11 +51,12 @@ def test_the_same_replies_give_the_same_library_in_any_finishing_order(
         return random.Random(f"{shuffle}{request.seed}").uniform(0.01, 50.0)
 
     with TemporaryDirectory() as one, TemporaryDirectory() as two:
-        first = practise(Path(one), ScriptedModel(SCRIPT, group_limit=group_limit))
+        practise(Path(one), ScriptedModel(SCRIPT, group_limit=group_limit))
         shuffled = ScriptedModel(SCRIPT, latency, group_limit=group_limit)
-        second = practise(Path(two), shuffled, limits__concurrency=concurrency)
+        practise(Path(two), shuffled, limits__concurrency=concurrency)
+        first, second = Recorded(Path(one)), Recorded(Path(two))
     assert first.library.digest == second.library.digest
-    assert first.comparison == second.comparison
+    assert first.verdict == second.verdict
 
 
 #: A prompt long enough to be led, and four steps that may overlap.
@@ -97,16 +98,17 @@ def test_leaders_and_latencies_change_no_result_at_any_staleness(
             ScriptedModel(SCRIPT, group_limit=group_limit),
             StreamedModel(SCRIPT, latency("first"), latency("rest"), group_limit=group_limit),
         )
-        first = run(Path(one), calm, model__prefix_cache="off")
-        second = run(
+        run(Path(one), calm, model__prefix_cache="off")
+        run(
             Path(two),
             wild,
             model__prefix_cache=leaders,
             model__prefix_leaders=different,
             limits__concurrency=concurrency,
         )
+        first, second = Recorded(Path(one)), Recorded(Path(two))
     assert first.library.digest == second.library.digest
-    assert first.comparison == second.comparison
+    assert first.verdict == second.verdict
     assert set(calm.calls) == {sent.key for sent in wild.sent}
 
 
@@ -129,14 +131,14 @@ def test_overlapping_steps_stopped_anywhere_go_on_to_the_same_library(
 
     def interrupt(event: Event) -> None:
         nonlocal seen
-        seen += isinstance(event, CallFinished)
+        seen += isinstance(event, EffectFinished)
         if seen >= after:
             stop.stop()
 
     overrides = LONG | {"practice__max_staleness": staleness}
     with TemporaryDirectory() as one, TemporaryDirectory() as two:
         reference = ScriptedModel(SCRIPT, latency, group_limit=group_limit)
-        whole = practise(Path(one), reference, **overrides)
+        practise(Path(one), reference, **overrides)
         config = make_config(Path(two), practice=5, held_out=3, **overrides)
         first, second = (ScriptedModel(SCRIPT, latency, group_limit=group_limit) for _ in range(2))
 
@@ -150,9 +152,10 @@ def test_overlapping_steps_stopped_anywhere_go_on_to_the_same_library(
             return await tfgrpo.resume(Path(two) / "run", models=models(second))
 
         SteadyClock().run(begin)
-        resumed = SteadyClock().run(go_on)
+        SteadyClock().run(go_on)
+        whole, resumed = Recorded(Path(one)), Recorded(Path(two))
     assert resumed.library.digest == whole.library.digest
-    assert resumed.comparison == whole.comparison
+    assert resumed.verdict == whole.verdict
     assert first.served + second.served == reference.served
 
 
@@ -169,6 +172,7 @@ def test_any_fault_plan_ends_and_every_planned_rollout_has_one_record(
     with TemporaryDirectory() as folder:
         path = Path(folder)
         model = ScriptedModel(SCRIPT, 1.0, faults)
+        measured = True
         try:
             practise(path, model, limits__attempts=3)
         except RunStoppedError:
@@ -177,14 +181,20 @@ def test_any_fault_plan_ends_and_every_planned_rollout_has_one_record(
                 return await tfgrpo.resume(path / "run", models=models(ScriptedModel(SCRIPT)))
 
             SteadyClock().run(main)
-        with JournalReader(path / "run" / "journal.db") as reader:
-            rollouts = reader.records("rollout", Rollout)
-            assert reader.open_intents() == 0
-    for phase, planned in (("baseline", 3 * 2), ("practice", 5 * 3), ("learned", 3 * 2)):
-        keys = [key for key in rollouts if key.startswith(f"{phase}/")]
+        except UnmeasuredError:
+            measured = False
+        recorded = Recorded(path)
+    assert recorded.open_intents == 0
+    phases = [("baseline", 3 * 2, 3), ("practice", 5 * 3, 5), ("learned", 3 * 2, 3)]
+    if not measured:
+        ungraded = "learned" if recorded.of("learned") else "baseline"
+        assert all(rollout.reward is None for rollout in recorded.of(ungraded).values())
+        phases = [phase for phase in phases if recorded.of(phase[0])]
+    for phase, planned, tasks in phases:
+        keys = recorded.of(phase)
         assert len(keys) >= planned
-        assert len({key.rpartition("/")[0] for key in keys}) in (3, 5)
-    for rollout in rollouts.values():
+        assert len({key.group for key in keys}) == tasks
+    for rollout in recorded.rollouts.values():
         assert (rollout.ending is Ending.FAULTED) == (rollout.fault is not None)
         assert rollout.fault is None or rollout.reward is None
 
@@ -196,10 +206,11 @@ def test_a_plan_visits_every_task_once_an_epoch(tasks: int, batch: int, epochs: 
             Path(folder), practice__epochs=epochs, practice__batch_size=batch, run__seed=seed
         )
     all_tasks = [Task(str(number), "x") for number in range(tasks)]
-    batches = plan(config, all_tasks)
+    method = method_of(config)
+    batches = plan(method, all_tasks)
     assert [b.step for b in batches] == list(range(1, len(batches) + 1))
     for epoch in range(1, epochs + 1):
         seen = [task.id for b in batches if b.epoch == epoch for task in b.tasks]
         assert sorted(seen) == sorted(task.id for task in all_tasks)
-    assert plan(config, all_tasks) == batches
+    assert plan(method, all_tasks) == batches
     assert all(msgspec.json.decode(msgspec.json.encode(b), type=type(b)) == b for b in batches)

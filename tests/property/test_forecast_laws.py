@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.steady import SteadyClock
-from tests.world import make_config, models
+from tests.support.steady import SteadyClock
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.config import Config

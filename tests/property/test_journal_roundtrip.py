@@ -7,14 +7,14 @@ from pathlib import Path
 
 import anyio
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tfgrpo.journal.contents import Contents
+from tests.ledger import pay
 
-from tfgrpo.errors import JournalError, JournalMismatchError
-from tfgrpo.journal import CallStatus, Journal, JournalReader, request_digest
+from tfgrpo.journal import Journal, JournalReader, digest_of
+from tfgrpo.journal.blobs import BlobStore
 from tfgrpo.journal.codec import fold, unfold
+from tfgrpo.keys import Key
 from tfgrpo.types import (
     Choice,
     Ending,
@@ -26,7 +26,6 @@ from tfgrpo.types import (
     ModelRequest,
     PriorRef,
     Reward,
-    Role,
     Rollout,
     Signal,
     StopReason,
@@ -101,10 +100,10 @@ groups = st.builds(
 
 @given(requests | rollouts | groups | conversations.map(Trajectory) | messages)
 def test_folding_keeps_the_value(value: msgspec.Struct) -> None:
-    contents = Contents(0)
+    store = BlobStore(0)
     stored: dict[str, Message] = {}
     for _ in range(2):  # the second time, nothing is new
-        body, rows = contents.store(value)
+        body, rows = store.store(value), store.take()
         stored |= {str(row): msgspec.json.decode(data, type=Message) for row, data in rows or ()}
         assert unfold(body, type(value), stored.__getitem__) == value
     assert rows is None
@@ -117,9 +116,9 @@ def test_equal_bytes_mean_equal_values(one: Rollout, other: Rollout) -> None:
 
 @given(requests, requests)
 def test_the_digest_tells_requests_apart(one: ModelRequest, other: ModelRequest) -> None:
-    assert (request_digest(one) == request_digest(other)) == (one == other)
+    assert (digest_of(one) == digest_of(other)) == (one == other)
     decoded = msgspec.json.decode(msgspec.json.encode(one), type=ModelRequest)
-    assert request_digest(decoded) == request_digest(one)
+    assert digest_of(decoded) == digest_of(one)
 
 
 @settings(max_examples=15)
@@ -127,93 +126,21 @@ def test_the_digest_tells_requests_apart(one: ModelRequest, other: ModelRequest)
 def test_calls_and_records_come_back_equal(
     calls: list[tuple[str, ModelRequest, ModelReply]], group: Group
 ) -> None:
+    keys = [Key("k", variant=f"{number}", task=name or None) for number, (name, _, _) in enumerate(calls)]
+
     async def write(path: Path) -> None:
-        async with Journal.create(path, {"seed": 7}) as journal:
-            for key, request, reply in calls:
-                await journal.intend(key, 0, Role.ROLLOUT, request)
-                await journal.complete(key, 0, reply)
-            await journal.record("group", group.task_id, group)
+        async with await Journal.create(path, {"seed": 7}) as journal:
+            for key, (_, request, reply) in zip(keys, calls, strict=True):
+                await pay(journal, key, request, reply)
+            await journal.record("group", Key("group"), group)
 
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "journal.db"
         anyio.run(write, path)
         with JournalReader(path) as reader:
             assert reader.header == {"seed": 7}
-            assert reader.records("group", Group) == {group.task_id: group}
-            for key, request, reply in calls:
-                assert reader.request(key, 0) == request
-                assert reader.reply(key, 0) == reply
-            assert [summary.key for summary in reader.calls()] == [key for key, _, _ in calls]
-
-
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(["intend", "complete", "fail", "reopen"]),
-        st.sampled_from(["a", "b"]),
-        st.integers(0, 2),
-        st.booleans(),
-    ),
-    max_size=25,
-)
-
-
-@settings(max_examples=25)
-@given(steps)
-def test_the_journal_agrees_with_its_model(steps: list[tuple[str, str, int, bool]]) -> None:
-    """Attempts count upwards with the same request, each ends once, and nothing follows a completion."""
-    reply = ModelReply((Choice("yes"),), Usage(calls=1))
-    fault = Fault(FaultKind.MODEL, "ServerError", "503")
-    model: dict[str, tuple[int, CallStatus, bool]] = {}
-    opened = 0
-
-    def allowed(action: str, key: str, attempt: int) -> bool:
-        newest, state, _ = model.get(key, (-1, CallStatus.FAILED, False))
-        if action == "intend":
-            return attempt > newest and state is not CallStatus.COMPLETED
-        return attempt == newest and state is CallStatus.OPEN
-
-    async def act(journal: Journal, action: str, key: str, attempt: int, other: bool) -> None:
-        match action:
-            case "intend":
-                request = ModelRequest((Message("user", f"{key}{other}"),))
-                await journal.intend(key, attempt, Role.JUDGE, request)
-            case "complete":
-                await journal.complete(key, attempt, reply)
-            case "fail":
-                await journal.fail(key, attempt, fault, maybe_paid=True)
-
-    async def run(path: Path) -> None:
-        nonlocal opened
-        journal = Journal.create(path, {})
-        try:
-            for action, key, attempt, other in steps:
-                if action == "reopen":
-                    journal.close()
-                    journal = Journal.open(path)
-                elif action == "intend" and key in model and model[key][2] != other:
-                    with pytest.raises(JournalMismatchError):
-                        await act(journal, action, key, attempt, other)
-                elif not allowed(action, key, attempt):
-                    with pytest.raises(JournalError):
-                        await act(journal, action, key, attempt, other)
-                else:
-                    await act(journal, action, key, attempt, other)
-                    state = {"complete": CallStatus.COMPLETED, "fail": CallStatus.FAILED}.get(action)
-                    opened += state is None
-                    opened -= state is not None
-                    sent = model[key][2] if state else other
-                    model[key] = (attempt, state or CallStatus.OPEN, sent)
-                for name in ("a", "b"):
-                    last = journal.last(name)
-                    assert (last and (last.attempt, last.state)) == (
-                        model[name][:2] if name in model else None
-                    )
-                    if last:
-                        assert last.reply == (reply if last.state is CallStatus.COMPLETED else None)
-                        assert last.fault == (fault if last.state is CallStatus.FAILED else None)
-            assert journal.reader.open_intents() == opened
-        finally:
-            journal.close()
-
-    with tempfile.TemporaryDirectory() as directory:
-        anyio.run(run, Path(directory) / "journal.db")
+            assert reader.records("group", Group) == {Key("group"): group}
+            for key, (_, request, reply) in zip(keys, calls, strict=True):
+                assert reader.request(key, 0, ModelRequest) == request
+                assert reader.result(key, 0, ModelReply) == reply
+            assert [summary.key for summary in reader.calls()] == keys

@@ -6,9 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-from tfgrpo.engine.header import Header, read_header, run_config
 
 from tfgrpo.config import (
     RECIPES,

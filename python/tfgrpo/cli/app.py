@@ -386,5 +386,6 @@ def _finish(run: Run, json: bool) -> int:
         terminal.emit(run.result)
     else:
         summary(run.result, terminal.console)
-        terminal.console.print(f"report: {run.directory / 'report.html'}", markup=False)
+        if run.directory is not None:
+            terminal.console.print(f"report: {run.directory / 'report.html'}", markup=False)
     return terminal.DONE

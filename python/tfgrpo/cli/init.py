@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from tfgrpo.cli import terminal
 from tfgrpo.cli.template import Choices, template
 from tfgrpo.config import Config, resolve_config
-from tfgrpo.engine.dataset import Dataset, load_dataset
+from tfgrpo.dataset import Dataset, load_dataset
 from tfgrpo.errors import ConfigError, DataError
 from tfgrpo.types import Struct
 

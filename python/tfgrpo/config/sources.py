@@ -161,7 +161,9 @@ def endpoint_of(fields: Mapping[str, Any]) -> Endpoint:
         return ModelSection.model_validate(dict(fields)).role(Role.ROLLOUT)
     except ValidationError as error:
         told = "; ".join(str(problem["msg"]).removeprefix("Value error, ") for problem in error.errors())
-        raise ConfigError(f"The model {dict(fields)!r} is none: {told}. The keys are those of [model].") from None
+        raise ConfigError(
+            f"The model {dict(fields)!r} is none: {told}. The keys are those of [model]."
+        ) from None
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 from tfgrpo.dispatch.admission import Admission
 from tfgrpo.dispatch.budget import Budget
-from tfgrpo.dispatch.calls import Dispatcher, Watcher, fault_of, model_effect, request_digest, run_tool
+from tfgrpo.dispatch.calls import Dispatcher
+from tfgrpo.dispatch.effects import Watcher, fault_of, model_effect, request_digest
 from tfgrpo.dispatch.prefix import PrefixCache, PrefixGroup
 from tfgrpo.dispatch.priority import Priority
 from tfgrpo.dispatch.provider import Provider
 from tfgrpo.dispatch.sharing import Sharing
+from tfgrpo.dispatch.tools import run_tool, use_tool
 
 __all__ = [
     "Admission",
@@ -22,4 +24,5 @@ __all__ = [
     "model_effect",
     "request_digest",
     "run_tool",
+    "use_tool",
 ]

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import anyio
 
-from tfgrpo.dispatch.calls import Dispatcher, Watcher
+from tfgrpo.dispatch.calls import Dispatcher
+from tfgrpo.dispatch.effects import Watcher
 from tfgrpo.dispatch.prefix import Places, PrefixCache, PrefixGroup, leading
 from tfgrpo.dispatch.priority import Priority
 from tfgrpo.errors import GroupRequestUnsupportedError, ModelError, TfgrpoError

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfgrpo.distill.ask import Asker
-from tfgrpo.keys import Key
 from tfgrpo.distill.parse import read_lesson
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Task
 

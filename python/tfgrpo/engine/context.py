@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Context:
     """The open parts of a run.
 
-    `window` is how many groups are under way at once; `directory` is where the library of each step is written, None for
-    nowhere.
+    `window` is how many groups are under way at once; `directory` is where the library of each step is written,
+    None for nowhere.
     """
 
     method: Method
@@ -45,7 +45,7 @@ class Context:
     directory: Path | None = None
     screens: tuple[Screen, ...] = ()
     practice_tasks: tuple[Task, ...] = ()
-    limits: AttemptLimits = AttemptLimits()
+    limits: AttemptLimits = field(default_factory=AttemptLimits)
     tools: Mapping[str, Tool] = field(default_factory=dict)
     window: int = 256
 

@@ -52,8 +52,8 @@ class Tally:
             return
         ((kind, error), count), total = self.faults.most_common(1)[0], self.faults.total()
         raise UnmeasuredError(
-            f"Nothing could be measured: {total:,} of {total:,} attempts of the arm {arm!r} ended in a fault, {count:,} "
-            f"of them {error} ({kind}): {self._messages[kind, error]} Mend that and start a new run."
+            f"Nothing could be measured: {total:,} of {total:,} attempts of the arm {arm!r} ended in a fault, "
+            f"{count:,} of them {error} ({kind}): {self._messages[kind, error]} Mend that and start a new run."
         )
 
 

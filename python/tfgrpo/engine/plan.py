@@ -49,12 +49,12 @@ class Method(Struct, frozen=True, kw_only=True):
 
     @property
     def graded_needed(self) -> int:
-        """How many graded rollouts a group needs to count."""
+        """The number of graded rollouts that a group needs to count."""
         return min(self.min_graded or max(2, self.group_size // 2 + 1), self.group_size)
 
     @property
     def lessons(self) -> int:
-        """How many lessons a group writes for the gate to choose from."""
+        """The number of lessons that a group writes for the gate to choose from."""
         return self.candidates if self.select == "gain" else 1
 
 
@@ -76,7 +76,6 @@ class Given(StrEnum):
     ALWAYS = "always"
     TEACHES = "its group teaches"
     LONG = "its group teaches and the attempt is no single short answer"
-    KEPT = "its group teaches and the lesson is kept"
     REVIEWED = "a lesson is kept and the library holds experiences that it might repeat"
     ALIKE = "a lesson is kept that has the strategy of another one"
     CHANGED = "the step has an operation to apply"
@@ -113,12 +112,12 @@ class Work(Struct, frozen=True, kw_only=True):
 
     @property
     def blocks(self) -> int:
-        """How many groups of attempts, or questions, there are if every condition is met."""
+        """The number of groups of attempts, or questions, if every condition is met."""
         return self.times * (1 if self.once else len(self.tasks))
 
     @property
     def attempts(self) -> int:
-        """How many attempts, or answers, that makes."""
+        """The number of attempts, or answers, that they make."""
         return self.blocks * self.size
 
 

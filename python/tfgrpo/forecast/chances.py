@@ -33,13 +33,13 @@ class Chances:
         self.retold = _retold(facts, guesses)
 
     def entries(self, work: Work) -> Range:
-        """How many experiences are in the library that the work has in view."""
+        """The number of experiences in the library that the work has in view."""
         taught = self._guesses.teaching * self._groups[work.reads]
         kept = self._guesses.kept
         return self._start + taught * kept[min(max(work.reads - 1, 0), len(kept) - 1)] + flat(work.tried)
 
     def lessons(self, work: Work) -> Range:
-        """How many lessons its step keeps."""
+        """The number of lessons that its step keeps."""
         return self._guesses.teaching * self._passed * work.groups
 
     def of(self, work: Work) -> Range:

@@ -18,7 +18,7 @@ from tfgrpo.forecast.facts import LOCAL_SLOTS, Count, Facts
 from tfgrpo.forecast.guesses import ASKED_AGAIN, ATTEMPTS, QUESTIONS, Guesses, guessed
 from tfgrpo.forecast.ranges import Range
 from tfgrpo.forecast.sizes import FRAME, Sizes, message_count
-from tfgrpo.forecast.walk import CACHED_FROM, Sum, walk
+from tfgrpo.forecast.walk import CACHED_FROM, Sum, Walk
 from tfgrpo.library import tokenizer_for_model
 from tfgrpo.models.pricing import cost
 from tfgrpo.types import Role, Usage
@@ -80,7 +80,7 @@ def estimate(facts: Facts, guesses: Guesses | None = None, count: Count | None =
     """
     guesses = guesses or guessed(facts.method, facts.agent, facts.distill)
     counts = {role: count or message_count(facts.models[role].label) for role in Role}
-    sums = walk(facts, guesses, Sizes(facts, guesses, counts))
+    sums = Walk(facts, guesses, Sizes(facts, guesses, counts)).run()
     phases = (phase for phase in (*ATTEMPTS, *QUESTIONS, JUDGE) if phase in sums)
     lines = tuple(_line(facts, guesses, phase, sums[phase]) for phase in phases)
     total = _total(lines)
@@ -197,7 +197,7 @@ def _longest(floors: Sequence[Floor]) -> Range | None:
 
 
 def _warnings(facts: Facts, lines: Sequence[Line], total: Line) -> Iterator[str]:
-    """Where a budget will, or may, end the run."""
+    """Say where a budget will, or may, end the run."""
     wanted: list[tuple[str, float, Range, str]] = []
     if facts.tokens is not None and total.input_tokens is not None and total.output_tokens is not None:
         tokens = total.input_tokens + total.output_tokens

@@ -33,8 +33,13 @@ class Seen:
     def __init__(self) -> None:
         self.asks = self.requests = self.answers = self.input = self.cached = self.output = 0
         self.seconds = self.entries = 0.0
-        self.attempts: set[str] = set()
-        self.blocks: set[str] = set()
+        self.attempts = 0
+        self.groups: set[str] = set()
+
+    def ended(self, key: Key) -> None:
+        """Count an attempt that has its terminal record."""
+        self.attempts += 1
+        self.groups.add(key.group.text)
 
     def add(self, call: CallSummary, answers: int, entries: float) -> None:
         """Count a completed call."""
@@ -48,19 +53,17 @@ class Seen:
         self.entries += entries * usage.calls
         if usage.calls:  # the others rode along
             self.seconds += (call.finished_at or call.intended_at) - call.intended_at
-        self.attempts.add(call.key.owner.text)
-        self.blocks.add(call.key.group.text)
 
-    def cost(self, own: Cost, attempts: int) -> Cost:
-        """The cost of one attempt or question; `attempts` is 0 where each call stands for itself."""
+    def cost(self, longest: float) -> Cost:
+        """The cost of one attempt, or of one question where there are no attempts; no answer is longer."""
         requests = max(self.requests, 1)
-        output = around(self.output / max(self.answers, 1)).most(own.output.high)
+        output = around(self.output / max(self.answers, 1)).most(longest)
         asks, together = flat(1), None
-        if attempts:
-            mean = self.asks / attempts
-            asks = flat(mean) if self.asks % attempts == 0 else around(mean)
-            if attempts > len(self.blocks):
-                together = (self.asks - self.requests) / (attempts - len(self.blocks))
+        if self.attempts:
+            mean = self.asks / self.attempts
+            asks = flat(mean) if self.asks % self.attempts == 0 else around(mean)
+            if siblings := self.attempts - len(self.groups):
+                together = (self.asks - self.requests) / siblings
         return Cost(
             output=output,
             asks=asks,
@@ -94,8 +97,11 @@ def measured(
         closed.step: stored_library(reader.get("library", library_key(closed.digest), StoredLibrary), closed)
         for _, closed in reader.iterate("step", StepRecord)
     }
-    finished = {key.text for key, _ in reader.iterate("rollout", Ended)}
-    seen: dict[str, Seen] = defaultdict(Seen)
+    phases: dict[str, Seen] = defaultdict(Seen)
+    finished: set[str] = set()
+    for key, _ in reader.iterate("rollout", Ended):
+        finished.add(key.text)
+        phases[key.phase].ended(key)
     judged = Seen()
     practised: set[Key] = set()
     taught: set[Key] = set()
@@ -110,11 +116,12 @@ def measured(
             judged.add(call, 1, 0)
             continue
         asked_together = key.inside == ("advantage",)
-        seen[phase].add(call, method.lessons if asked_together else 1, _entries(key, libraries, method))
+        phases[phase].add(call, method.lessons if asked_together else 1, _entries(key, libraries, method))
         if phase == "practice":
             practised.add(key.group)
         elif phase == "advantage":
             taught.add(key.group)
+    seen = {phase: found for phase, found in phases.items() if found.asks}
     if not seen:
         return None
     return msgspec.structs.replace(
@@ -138,7 +145,7 @@ def phase_of(key: Key) -> str | None:
 
 
 def _entries(key: Key, libraries: Mapping[int, ExperienceLibrary], method: Method) -> float:
-    """How many experiences were in the library that an attempt had in its prompt."""
+    """The number of experiences in the library that an attempt had in its prompt."""
     if key.step is None:
         step = 0 if key.phase == "baseline" else max(libraries)
     elif key.phase == "gate":
@@ -150,7 +157,7 @@ def _entries(key: Key, libraries: Mapping[int, ExperienceLibrary], method: Metho
 
 
 def _kept(libraries: Mapping[int, ExperienceLibrary], taught: set[Key]) -> list[Range]:
-    """How many experiences there were a group that had taught, after each step."""
+    """The number of experiences a group that had taught, after each step."""
     found = []
     for step in sorted(libraries.keys() - {0}):
         groups = sum((key.step or 0) <= step for key in taught)
@@ -165,14 +172,13 @@ def _costs(own: Guesses, seen: Mapping[str, Seen], judged: Seen, finished: int) 
     likeness = next((phase for phase in ("practice", *ATTEMPTS) if phase in seen), None)
     for phase in ATTEMPTS:
         if (like := phase if phase in seen else likeness) is not None:
-            costs[phase] = seen[like].cost(own.costs[phase], len(seen[like].attempts))
+            costs[phase] = seen[like].cost(own.costs[phase].output.high)
     for phase in QUESTIONS:
         if phase in seen:
-            costs[phase] = seen[phase].cost(own.costs[phase], 0)
+            costs[phase] = seen[phase].cost(own.costs[phase].output.high)
     if judged.asks:
-        like = Cost(output=Range(0, 0, math.inf))
-        cost = judged.cost(like, 0)
-        costs["judge"] = msgspec.structs.replace(cost, asks=around(judged.requests / max(finished, 1)))
+        a_call = judged.cost(math.inf)
+        costs["judge"] = msgspec.structs.replace(a_call, asks=around(judged.requests / max(finished, 1)))
     return costs
 
 
@@ -181,4 +187,4 @@ def _answer(own: Guesses, seen: Mapping[str, Seen]) -> Range:
     practised = seen.get("practice")
     if practised is None:
         return own.answer
-    return around(practised.output / max(len(practised.attempts), 1))
+    return around(practised.output / max(practised.attempts, 1))

@@ -35,81 +35,76 @@ class Sum(msgspec.Struct):
     known: bool = True
 
 
-def walk(facts: Facts, guesses: Guesses, sizes: Sizes) -> dict[str, Sum]:
-    """Add up the work of a run by phase, in three courses at once; "judge" are the calls of a verifier."""
-    chances = Chances(facts, guesses)
-    sums: dict[str, Sum] = defaultdict(Sum)
-    attempted = Range()
-    for work in run_work(facts.method, facts.practice, facts.held_out):
-        blocks = chances.of(work) * work.blocks * Range(1, 1, 1 + ASKED_AGAIN * work.again)
-        if not blocks.high:
-            continue
-        found, members = sums[work.phase], _members(work, facts.models[Role.ROLLOUT])
-        found.attempts += blocks * members
-        if work.role is Role.ROLLOUT:
-            attempted += blocks * members
-        if work.phase in guesses.unknown:
-            found.known = False
-        elif work.role is Role.ROLLOUT:
-            _add_attempts(work, found, blocks, members, facts, guesses, sizes, chances)
-        else:
-            _add_questions(work, found, blocks, members, facts, guesses, sizes, chances)
-    judging = guesses.costs.get("judge")
-    if judging is not None:
-        calls = attempted * judging.asks
-        sums["judge"] = Sum(attempted, calls, calls * (judging.input or 0.0), Range(), calls * judging.output)
-    return dict(sums)
+class Walk:
+    """One way through the plan, in three courses at once.
 
+    Args:
+        facts: about the run.
+        guesses: the cost of an attempt and of a question, by phase.
+        sizes: of prompts.
+    """
 
-def _add_attempts(
-    work: Work,
-    found: Sum,
-    blocks: Range,
-    members: Range,
-    facts: Facts,
-    guesses: Guesses,
-    sizes: Sizes,
-    chances: Chances,
-) -> None:
-    """Blocks of attempts at one prompt: the first calls of a block may share requests, the later ones never meet."""
-    cost = guesses.costs[work.phase]
-    prompt, common = sizes.attempt(work, chances.entries(work))
-    first = _requests(facts.models[Role.ROLLOUT], members, cost.together)
-    calls = blocks * (first * cost.asks.most(1) + members * (cost.asks - flat(1)).least(0))
-    found.calls += calls
-    found.input += calls * prompt
-    found.shared += (blocks - flat(1)).least(0) * _cached(common)
-    found.shared += (calls - blocks).least(0) * _cached(prompt)
-    found.output += blocks * members * cost.asks * cost.output
+    def __init__(self, facts: Facts, guesses: Guesses, sizes: Sizes) -> None:
+        self._facts, self._guesses, self._sizes = facts, guesses, sizes
+        self._chances = Chances(facts, guesses)
 
+    def run(self) -> dict[str, Sum]:
+        """Add up the work of a run by phase; "judge" are the calls of a verifier."""
+        facts, guesses = self._facts, self._guesses
+        sums: dict[str, Sum] = defaultdict(Sum)
+        attempted = Range()
+        for work in run_work(facts.method, facts.practice, facts.held_out):
+            blocks = self._chances.of(work) * work.blocks * Range(1, 1, 1 + ASKED_AGAIN * work.again)
+            if not blocks.high:
+                continue
+            found, members = sums[work.phase], _members(work, facts.models[Role.ROLLOUT])
+            found.attempts += blocks * members
+            if work.role is Role.ROLLOUT:
+                attempted += blocks * members
+            if work.phase in guesses.unknown:
+                found.known = False
+            elif work.role is Role.ROLLOUT:
+                self._add_attempts(work, found, blocks, members)
+            else:
+                self._add_questions(work, found, blocks, members)
+        judging = guesses.costs.get("judge")
+        if judging is not None:
+            calls = attempted * judging.asks
+            read = calls * (judging.input or 0.0)
+            sums["judge"] = Sum(attempted, calls, read, Range(), calls * judging.output)
+        return dict(sums)
 
-def _add_questions(
-    work: Work,
-    found: Sum,
-    blocks: Range,
-    members: Range,
-    facts: Facts,
-    guesses: Guesses,
-    sizes: Sizes,
-    chances: Chances,
-) -> None:
-    """Questions to the distiller; the high course has each of them repaired, but for free text."""
-    cost, lessons = guesses.costs[work.phase], chances.lessons(work)
-    prompt = sizes.question(work, chances.entries(work), lessons, chances.retold)
-    output = cost.output
-    if work.once and cost.input is None:  # the guess is the length of one operation
-        longest = facts.distill.max_tokens
-        several = (output * lessons * guesses.kept[0]).most(longest)
-        output = Range(several.low, several.middle, longest)
-    model = facts.models[Role.DISTILLER]
-    alike = model.provider == facts.models[Role.ROLLOUT].provider
-    together = guesses.costs["practice"].together if alike else None
-    apart = work.apart or (model.local and work.size > LOCAL_SLOTS)
-    calls = blocks * (members if apart else _requests(model, members, together))
-    repairs = blocks * Range(0, 0, not work.apart)
-    found.calls += calls + repairs
-    found.input += calls * prompt + repairs * (prompt + output)
-    found.output += blocks * members * output + repairs * output
+    def _add_attempts(self, work: Work, found: Sum, blocks: Range, members: Range) -> None:
+        """Add blocks of attempts at one prompt: their first calls may share requests, the later ones never meet."""
+        cost = self._guesses.costs[work.phase]
+        prompt, common = self._sizes.attempt(work, self._chances.entries(work))
+        first = _requests(self._facts.models[Role.ROLLOUT], members, cost.together)
+        calls = blocks * (first * cost.asks.most(1) + members * (cost.asks - flat(1)).least(0))
+        found.calls += calls
+        found.input += calls * prompt
+        found.shared += (blocks - flat(1)).least(0) * _cached(common)
+        found.shared += (calls - blocks).least(0) * _cached(prompt)
+        found.output += blocks * members * cost.asks * cost.output
+
+    def _add_questions(self, work: Work, found: Sum, blocks: Range, members: Range) -> None:
+        """Add questions to the distiller; the high course has each of them repaired, but for free text."""
+        facts, guesses, chances = self._facts, self._guesses, self._chances
+        cost, lessons = guesses.costs[work.phase], chances.lessons(work)
+        prompt = self._sizes.question(work, chances.entries(work), lessons, chances.retold)
+        output = cost.output
+        if work.once and cost.input is None:  # the guess is the length of one operation
+            longest = facts.distill.max_tokens
+            several = (output * lessons * guesses.kept[0]).most(longest)
+            output = Range(several.low, several.middle, longest)
+        model = facts.models[Role.DISTILLER]
+        alike = model.provider == facts.models[Role.ROLLOUT].provider
+        together = guesses.costs["practice"].together if alike else None
+        apart = work.apart or (model.local and work.size > LOCAL_SLOTS)
+        calls = blocks * (members if apart else _requests(model, members, together))
+        repairs = blocks * Range(0, 0, not work.apart)
+        found.calls += calls + repairs
+        found.input += calls * prompt + repairs * (prompt + output)
+        found.output += blocks * members * output + repairs * output
 
 
 def _members(work: Work, model: ModelFacts) -> Range:

@@ -24,21 +24,27 @@ class Index:
     __slots__ = ("_buckets",)
 
     def __init__(self) -> None:
-        self._buckets = [array("Q") for _ in range(_BUCKETS)]
+        self._buckets: list[array[int] | None] = [None] * _BUCKETS
 
     def add(self, tag: int, text: str, row: int) -> None:
         """Add an entry."""
         number = hash(text)
-        insort(self._buckets[number % _BUCKETS], (number // _BUCKETS & _HASH) << 36 | tag << 30 | row)
+        insort(self._bucket(number % _BUCKETS), (number // _BUCKETS & _HASH) << 36 | tag << 30 | row)
 
     def append(self, tag: int, text: str, row: int) -> None:
         """Add an entry quickly; nothing is found before `sort`."""
         number = hash(text)
-        self._buckets[number % _BUCKETS].append((number // _BUCKETS & _HASH) << 36 | tag << 30 | row)
+        self._bucket(number % _BUCKETS).append((number // _BUCKETS & _HASH) << 36 | tag << 30 | row)
+
+    def _bucket(self, place: int) -> array[int]:
+        bucket = self._buckets[place]
+        if bucket is None:
+            bucket = self._buckets[place] = array("Q")
+        return bucket
 
     def sort(self) -> None:
         """Make what was appended known."""
-        self._buckets = [array("Q", sorted(bucket)) for bucket in self._buckets]
+        self._buckets = [bucket and array("Q", sorted(bucket)) for bucket in self._buckets]
 
     def rows(self, tag: int, text: str) -> list[int]:
         """The rows that may belong to a text under a tag, in ascending order."""
@@ -61,12 +67,12 @@ class Index:
     def tagged(self, tag: int) -> Iterator[int]:
         """The rows under a tag, in no order; safe in another thread than the one that adds."""
         for bucket in self._buckets:
-            for entry in bucket.tolist():
+            for entry in bucket.tolist() if bucket is not None else ():
                 if entry >> 30 & _TAG == tag:
                     yield entry & _ROW
 
     def __len__(self) -> int:
-        return sum(map(len, self._buckets))
+        return sum(len(bucket) for bucket in self._buckets if bucket is not None)
 
 
 def _from(bucket: array[int], first: int, last: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from tfgrpo._core import count_tokens, tokenizer_for_model
 from tfgrpo.library.experiences import ExperienceLibrary, LibraryDiff
-from tfgrpo.library.prior import DEFAULT_HEADING, Prompt, PromptAssembler, Segment, TokenPrior
+from tfgrpo.library.prior import DEFAULT_HEADING, Prompt, PromptAssembler, Segment
 from tfgrpo.library.similar import Difference, Duplicate, Embedder, Judgement, Neighbour, Verdict
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Prompt",
     "PromptAssembler",
     "Segment",
-    "TokenPrior",
     "Verdict",
     "count_tokens",
     "tokenizer_for_model",

@@ -21,6 +21,7 @@ from tfgrpo.errors import (
     ConfigError,
     ConnectError,
     ConnectionLostError,
+    GroupRequestUnsupportedError,
     MalformedReplyError,
     ModelError,
     ModelTimeoutError,
@@ -28,8 +29,6 @@ from tfgrpo.errors import (
 from tfgrpo.models import failures, wire
 from tfgrpo.models.deadline import Deadline
 from tfgrpo.models.limits import LimitReader
-from tfgrpo.errors import GroupRequestUnsupportedError
-from tfgrpo.protocols import Observer
 from tfgrpo.models.pricing import priced
 from tfgrpo.models.stream import StreamReader
 from tfgrpo.models.transport import (
@@ -40,6 +39,7 @@ from tfgrpo.models.transport import (
     TooLargeError,
     TransportError,
 )
+from tfgrpo.protocols import Observer
 from tfgrpo.types import Choice, ModelReply, ModelRequest, Price
 
 _LOG = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from tfgrpo.dispatch import Dispatcher, Priority, Sharing, model_effect, request_digest
+from tfgrpo.dispatch import Dispatcher, Priority, Sharing, model_effect, request_digest, use_tool
 from tfgrpo.dispatch.sharing import Member
 from tfgrpo.errors import ModelError, ToolError, UsageError
 from tfgrpo.keys import Key
@@ -152,7 +152,7 @@ class AttemptScope:
         watch = self._begin()
         started = anyio.current_time()
         try:
-            text = await self._dispatcher.use(key, used, arguments, watcher=watch)
+            text = await use_tool(self._dispatcher, key, used, arguments, watcher=watch)
         finally:
             self._end(watch)
         self._trace.used(

@@ -30,7 +30,7 @@ from tfgrpo.run.inputs import Inputs, limits_of, run_config, unpriced
 from tfgrpo.run.providers import Fetching, no_fetching, open_models, price_of
 from tfgrpo.run.session import close_verifier, open_dispatcher, window_of
 from tfgrpo.run.stop import StopSwitch
-from tfgrpo.rundir import LIBRARY, RUN, START, Header, journal_path
+from tfgrpo.rundir import LIBRARY, RUN, START, Header, Kind, journal_path
 from tfgrpo.trust import Overtaken
 from tfgrpo.types import Role
 
@@ -86,7 +86,7 @@ async def practice(
     Cancellation: aborts calls in flight, which then count as possibly paid; all else is kept for `resume`.
     """
     guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
-    inputs = Inputs.load("practice", config, own_verifier=verifier is not None)
+    inputs = await _load("practice", config, None, verifier)
     return await _start(inputs, run_dir, store, guests)
 
 
@@ -109,7 +109,7 @@ async def evaluate(
     Arguments, errors and cancellation as in `practice`; `library` is the token prior.
     """
     guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
-    inputs = Inputs.load("evaluation", config, library, own_verifier=verifier is not None)
+    inputs = await _load("evaluation", config, library, verifier)
     return await _start(inputs, run_dir, store, guests)
 
 
@@ -149,14 +149,13 @@ async def resume(
     async with await Journal.open(path, on_trouble=_trouble(guests.hooks)) as store:
         header = await store.get("run", RUN, Header)
         if header is None:
-            raise ConfigError(f"{directory}: holds no run, but the effects of an engine; open it with tfgrpo.Engine.")
+            raise ConfigError(
+                f"{directory}: holds no run, but the effects of an engine; open it with tfgrpo.Engine."
+            )
         config = run_config(header, directory, overrides)
 
-        def load() -> Inputs:
-            start = ExperienceLibrary.load(directory / START)
-            return Inputs.load(header.kind, config, start, own_verifier=verifier is not None)
-
-        inputs = await anyio.to_thread.run_sync(load)
+        start = await anyio.to_thread.run_sync(ExperienceLibrary.load, directory / START)
+        inputs = await _load(header.kind, config, start, verifier)
         return await _work(store, inputs, directory, guests)
 
 
@@ -217,15 +216,25 @@ def _guests(
                 "object that has one."
             )
     if models is not None and (missing := [role.value for role in Role if role not in models]):
-        raise ConfigError(f"models has none for the role {missing[0]!r}; give one for every role, or leave models out.")
+        raise ConfigError(
+            f"models has none for the role {missing[0]!r}; give one for every role, or leave models out."
+        )
     Hooks(hooks := tuple(hooks))
     return Guests(agent, verifier, models, tuple(tools), hooks, stop, fetching or no_fetching)
+
+
+async def _load(
+    kind: Kind, config: Config, library: ExperienceLibrary | None, verifier: Verifier | None
+) -> Inputs:
+    """Load the inputs of a run, beside the event loop."""
+    own = verifier is not None
+    return await anyio.to_thread.run_sync(lambda: Inputs.load(kind, config, library, own_verifier=own))
 
 
 async def _start(inputs: Inputs, run_dir: str | Path | None, store: Store | None, guests: Guests) -> Run:
     # A wrong verifier.function and a missing key are told before anything is created.
     if guests.verifier is None:
-        build_verifier(inputs.config.verifier)
+        await anyio.to_thread.run_sync(build_verifier, inputs.config.verifier)
     if guests.models is None:
         for role in Role:
             api_key(inputs.config.model.role(role))
@@ -234,7 +243,9 @@ async def _start(inputs: Inputs, run_dir: str | Path | None, store: Store | None
     name = inputs.config.run.name
     directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{name}-{secrets.token_hex(3)}"
     await anyio.to_thread.run_sync(_make, directory, inputs)
-    async with await Journal.create(directory / "journal.db", {}, on_trouble=_trouble(guests.hooks)) as journal:
+    async with await Journal.create(
+        directory / "journal.db", {}, on_trouble=_trouble(guests.hooks)
+    ) as journal:
         return await _work(journal, inputs, directory, guests)
 
 
@@ -286,7 +297,7 @@ async def _open(
     if models is None:
         place = directory or Path.cwd()
         models = await open_models(endpoints, limits, stack, place, guests.fetching)
-    verifier = guests.verifier or build_verifier(config.verifier)
+    verifier = guests.verifier or await anyio.to_thread.run_sync(build_verifier, config.verifier)
     stack.push_async_callback(close_verifier, verifier)
     for role in unpriced(config):
         hooks.emit(

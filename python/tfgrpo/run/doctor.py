@@ -15,9 +15,9 @@ from tfgrpo.distill import Prompts
 from tfgrpo.errors import TfgrpoError
 from tfgrpo.forecast.ceiling import CallSize, files_warning, open_files, which_binds
 from tfgrpo.forecast.facts import LOCAL_SLOTS
+from tfgrpo.run.build import build_verifier
 from tfgrpo.run.inputs import limits_of, unpriced
-from tfgrpo.run.providers import open_models
-from tfgrpo.run.stop import StopSwitch
+from tfgrpo.run.providers import Fetching, no_fetching, open_models
 from tfgrpo.types import Message, ModelRequest, Role, Struct
 
 #: Free bytes below which a run is likely to fill the disk.

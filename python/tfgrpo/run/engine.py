@@ -31,7 +31,7 @@ from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.protocols import Agent, AttemptLimits, Model, Store, Tool, Verifier
 from tfgrpo.rollout import AttemptScope, Deadline, DirectAgent, run_attempt
 from tfgrpo.run.providers import Fetching, no_fetching, open_models, price_of
-from tfgrpo.run.session import close_verifier, open_dispatcher
+from tfgrpo.run.session import open_dispatcher
 from tfgrpo.run.stop import StopSwitch
 from tfgrpo.rundir import RUN, Header
 from tfgrpo.types import Fault, FaultKind, Limits, ModelReply, ModelRequest, Price, Role, Rollout, Task, Usage
@@ -81,7 +81,9 @@ class Engine:
     ) -> None:
         given = model if isinstance(model, Mapping) else dict.fromkeys(Role, model)
         if not given:
-            raise ConfigError("An engine needs a model; give a Model, an Endpoint, or a mapping from role to one.")
+            raise ConfigError(
+                "An engine needs a model; give a Model, an Endpoint, or a mapping from role to one."
+            )
         self._given = {_role(role): _model(entry) for role, entry in given.items()}
         self._place = store
         self._limits = limits or Limits()
@@ -269,7 +271,9 @@ class Engine:
 
     def _open(self) -> Dispatcher:
         if self._dispatcher is None:
-            raise UsageError("The engine is not open: use it inside `async with tfgrpo.Engine(...) as engine:`.")
+            raise UsageError(
+                "The engine is not open: use it inside `async with tfgrpo.Engine(...) as engine:`."
+            )
         return self._dispatcher
 
     async def _open_store(self) -> Store:
@@ -280,14 +284,16 @@ class Engine:
             return place
         path = Path(place)
         if await anyio.to_thread.run_sync(path.is_dir):
-            raise ConfigError(f"{path}: is a directory; name a file for the store, for example {path / 'job.db'}.")
+            raise ConfigError(
+                f"{path}: is a directory; name a file for the store, for example {path / 'job.db'}."
+            )
         known = await anyio.to_thread.run_sync(path.exists)
         store = await (Journal.open if known else _create)(path, on_trouble=self._trouble)
         await self._stack.enter_async_context(store)
         if known and await store.get("run", RUN, Header) is not None:
             raise ConfigError(
-                f"{path}: is the journal of a run; go on with it by tfgrpo.resume({str(path.parent)!r}), or name another "
-                "file for the store of an engine."
+                f"{path}: is the journal of a run; go on with it by tfgrpo.resume({str(path.parent)!r}), or name "
+                "another file for the store of an engine."
             )
         return store
 
@@ -380,7 +386,9 @@ async def _create(path: Path, *, on_trouble: Any) -> Journal:
     try:
         await anyio.to_thread.run_sync(lambda: path.parent.mkdir(parents=True, exist_ok=True))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be made ({error.strerror}); choose another place for the store.") from None
+        raise ConfigError(
+            f"{path}: cannot be made ({error.strerror}); choose another place for the store."
+        ) from None
     return await Journal.create(path, {}, on_trouble=on_trouble)
 
 

@@ -1,9 +1,10 @@
 """A clock without waiting: an asyncio loop whose time jumps to the next timer when nothing else can run.
 
 How it decides to jump: before every wait the loop polls its real selector. While work is known to be outstanding, a
-job of `run_in_executor` or anything inside `VirtualClock.hold()`, it waits for as long as that takes. With no thread
-alive but those of executors it knows, and no socket registered, nothing but a timer can wake it, so it jumps at
-once. Otherwise it first waits a short grace of real time for threads and sockets.
+job of `run_in_executor` or anything inside `VirtualClock.hold()`, it waits for as long as that takes, and while a
+thread of `anyio.to_thread` works, for some seconds of real time: longer ones hang. With no thread alive but those it
+knows, and no socket registered, nothing but a timer can wake it, so it jumps at once. Otherwise it first waits a short
+grace of real time for threads and sockets.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 #: to it, threads get `_LONG_GRACE` times the usual grace, or a slow disk would look like a call that hangs.
 _FAR, _LONG_GRACE = 600.0, 50
 
+#: Real seconds that a thread of `anyio.to_thread` gets before each jump: those that need more may never end.
+_WORKER_GRACE = 10.0
+
 #: Real seconds after which a held clock looks if it is still held: the end of a `hold` wakes nobody.
 _PATIENCE = 0.005
 
@@ -46,8 +50,8 @@ class VirtualClock:
         grace: real seconds that threads and sockets get before each jump, where there are any.
 
     Limits: `time.monotonic` and blocking calls know nothing of it: code under test reads
-    `anyio.current_time()`. A thread that is neither an executor job nor inside `hold()` and needs longer
-    than `grace` sees timers fire early; raise `grace` or hold the clock. uvloop keeps its own time and
+    `anyio.current_time()`. A thread that is no executor job, none of `anyio.to_thread` nor inside `hold()` and needs
+    longer than `grace` sees timers fire early; raise `grace` or hold the clock. uvloop keeps its own time and
     cannot be used. One loop at a time.
     """
 
@@ -87,11 +91,20 @@ class VirtualClock:
         """Whether real work is known to be outstanding."""
         return self._held > 0
 
-    def _strange_threads(self) -> bool:
+    @staticmethod
+    def _workers() -> tuple[int, bool]:
+        """How many threads of `anyio.to_thread` there are, and whether one of them works."""
+        workers = [thread for thread in threading.enumerate() if hasattr(thread, "idle_workers")]
+        return len(workers), any(worker not in worker.idle_workers for worker in workers)
+
+    def _strange_threads(self, workers: int) -> bool:
         """Tell if there is a thread whose work is not known here."""
+        alive = (
+            threading.active_count()
+        )  # before the others: a thread that ends meanwhile must not hide a strange one
         threads = (list(getattr(executor, "_threads", ())) for executor in self._executors)
         known = sum(thread.is_alive() for executor in threads for thread in executor)
-        return bool(threading.active_count() > 1 + known)
+        return bool(alive > 1 + workers + known)
 
     def _advance(self, seconds: float) -> None:
         self.now += seconds
@@ -117,7 +130,8 @@ class _Selector(selectors.BaseSelector):
                     return ready
                 continue
             # The loop's own wake-up pipe is always registered; more than that is real I/O.
-            alone = len(self._real.get_map()) <= 1 and not clock._strange_threads()
+            workers, working = clock._workers()
+            alone = len(self._real.get_map()) <= 1 and not working and not clock._strange_threads(workers)
             if timeout is None:
                 if alone and not (ready := self._real.select(0)):
                     raise RuntimeError(
@@ -125,6 +139,8 @@ class _Selector(selectors.BaseSelector):
                     )
                 return ready if alone else self._real.select(None)
             grace = clock._grace * (_LONG_GRACE if timeout > _FAR else 1)
+            if working:
+                grace = max(grace, _WORKER_GRACE)
             ready = self._real.select(0 if alone else grace)
             if ready:
                 return ready

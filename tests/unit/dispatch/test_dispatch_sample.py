@@ -86,6 +86,7 @@ def test_an_error_of_a_hook_ends_the_block_as_it_is() -> None:
         watch([Broken(0.5)], 1_000.0)
 
 
+@pytest.mark.lenient_hooks
 def test_a_broken_hook_is_switched_off_and_the_timer_goes_on() -> None:
     class Broken(Display):
         def __call__(self, event: Event) -> None:

@@ -18,6 +18,7 @@ from tfgrpo.errors import (
     ConnectError,
     InterruptedRunError,
     RunStoppedError,
+    UnmeasuredError,
 )
 from tfgrpo.events import EffectFinished, Event, GroupFinished, Warned
 from tfgrpo.journal import JournalReader
@@ -351,7 +352,7 @@ def test_without_ground_truth_a_failing_verifier_has_no_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "strict_grader.py").write_text(
-        "def reward(task, answer):\n    return float(task.truth)\n", "utf-8"
+        "def reward(task, answer):\n    return float(task.truth in answer)\n", "utf-8"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config = make_config(
@@ -361,6 +362,13 @@ def test_without_ground_truth_a_failing_verifier_has_no_say(
     recorded = Recorded(tmp_path)
     assert recorded.signals()[Signal.UNDERGRADED] == 0
     assert len(recorded.library) > 0
+
+
+def test_an_arm_without_a_grade_ends_the_run_and_says_why(tmp_path: Path) -> None:
+    faults = FaultPlan().when(lambda call: call.key.startswith("baseline/"), FaultType.CONTEXT_LENGTH)
+    with pytest.raises(UnmeasuredError, match="20 of 20 attempts of the arm 'baseline' ended in a fault"):
+        run_practice(make_config(tmp_path), ScriptedModel(SCRIPT, faults=faults), tmp_path)
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_provider_that_asks_for_hours_stops_the_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The estimate against real small runs on the loopback server, and its own laws."""
+"""The estimate against small runs of a scripted model, and its own laws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.world import make_config
+from tests.support.steady import SteadyClock
+from tests.support.world import make_config, models
 
 import tfgrpo
 from tfgrpo.config import Config
@@ -20,9 +21,11 @@ from tfgrpo.forecast.ranges import Range, around, flat
 from tfgrpo.forecast.sizes import message_count
 from tfgrpo.journal import CallStatus, JournalReader
 from tfgrpo.keys import Key
+from tfgrpo.models.pricing import cost
 from tfgrpo.run.forecasting import facts_of, measure
 from tfgrpo.run.inputs import Inputs
-from tfgrpo.testing import LoopbackServer, seeded
+from tfgrpo.run.providers import price_of
+from tfgrpo.testing import ScriptedModel, seeded
 from tfgrpo.testing.scripts import practice_script, prompt_tokens
 from tfgrpo.types import Message, ModelRequest, Usage
 
@@ -54,6 +57,15 @@ def calls_of(found: Estimate) -> dict[str, Range]:
     return {line.phase: known(line)[0] for line in found.lines}
 
 
+def practise(config: Config, model: ScriptedModel, run: Path) -> None:
+    """Practise in virtual time: which members of a group share a request is then no matter of the machine's load."""
+
+    async def main() -> None:
+        await tfgrpo.practice(config, models=models(model), run_dir=run)
+
+    SteadyClock().run(main)
+
+
 def spent(run: Path) -> tuple[Counter[str], Usage]:
     calls: Counter[str] = Counter()
     with JournalReader(run / "journal.db") as reader:
@@ -64,26 +76,24 @@ def spent(run: Path) -> tuple[Counter[str], Usage]:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "supports_n"),
+    ("overrides", "group_limit"),
     [
-        pytest.param({**ADDED, **PRICE}, True, id="as guessed"),
-        pytest.param({**ADDED, "practice__epochs": 2}, False, id="no group requests"),
-        pytest.param({"model__group_requests": "never", **ADDED}, True, id="never"),
-        pytest.param({}, True, id="batch"),
-        pytest.param({"practice__summaries": "always", "practice__consolidate": "strategy"}, True, id="told"),
-        pytest.param(GAIN, True, id="gain"),
+        pytest.param({**ADDED, **PRICE}, None, id="as guessed"),
+        pytest.param({**ADDED, "practice__epochs": 2}, 1, id="no group requests"),
+        pytest.param({"model__group_requests": "never", **ADDED}, 1, id="never"),
+        pytest.param({}, None, id="batch"),
+        pytest.param({"practice__summaries": "always", "practice__consolidate": "strategy"}, None, id="told"),
+        pytest.param(GAIN, None, id="gain"),
     ],
 )
-async def test_a_real_run_stays_inside_the_range(
-    tmp_path: Path, overrides: dict[str, Any], supports_n: bool
+def test_a_real_run_stays_inside_the_range(
+    tmp_path: Path, overrides: dict[str, Any], group_limit: int | None
 ) -> None:
     # One answer in five is right, so two groups in three are mixed, as the guess has it; experiences do not help.
-    async with LoopbackServer(practice_script(0.2, 0.0), supports_n=supports_n) as server:
-        config = small(tmp_path, model__base_url=server.base_url, **overrides)
-        before = estimated(config)
-        assert server.counts.requests == 0
-        await tfgrpo.practice(config, run_dir=tmp_path / "run")
-        calls, usage = spent(tmp_path / "run")
+    config = small(tmp_path, **overrides)
+    before = estimated(config)
+    practise(config, ScriptedModel(practice_script(0.2, 0.0), group_limit=group_limit), tmp_path / "run")
+    calls, usage = spent(tmp_path / "run")
     by_phase = calls_of(before)
     for phase, count in calls.items():
         assert by_phase[phase].low <= count <= by_phase[phase].high, phase
@@ -92,7 +102,8 @@ async def test_a_real_run_stays_inside_the_range(
     assert read.low <= usage.input_tokens <= read.high
     assert usage.output_tokens <= written.high
     if before.total.usd is not None:
-        assert before.total.usd.low <= usage.usd <= before.total.usd.high
+        usd = cost(usage, price_of(config.model.price))
+        assert before.total.usd.low <= usd <= before.total.usd.high
     # With the means of the run in place of the guesses, the likely course is what was spent.
     facts = facts_of(Inputs.load("practice", config))
     total, read, _, _ = known(estimated(config, measure(facts, tmp_path / "run")).total)
@@ -102,18 +113,18 @@ async def test_a_real_run_stays_inside_the_range(
 
 
 def as_guessed(request: ModelRequest) -> str:
-    """One answer in five is right; every lesson has the 22 words that the guess gives it."""
+    """Two groups in three are mixed, whatever the seeds; every lesson has the 22 words that the guess gives it."""
     if request.schema_name != "advantage":
-        return str(practice_script(0.2, 0.0)(request))
+        key = request.messages[-1].content.rpartition("(key: ")[2].rstrip(")")
+        return str(practice_script(0.5 if int(key, 16) % 3 else 0.0, 0.0)(request))
     words = [seeded(request).choice(("north", "east", "south", "west")) for _ in range(21)]
     return json.dumps({"when": " ".join(words[:14]), "do": f"{' '.join(words[14:])} {request.seed}"})
 
 
-async def test_where_the_guesses_hold_the_input_is_met(tmp_path: Path) -> None:
-    async with LoopbackServer(as_guessed) as server:
-        config = small(tmp_path, model__base_url=server.base_url, **ADDED)
-        total, read, _, _ = known(estimated(config).total)
-        await tfgrpo.practice(config, run_dir=tmp_path / "run")
+def test_where_the_guesses_hold_the_input_is_met(tmp_path: Path) -> None:
+    config = small(tmp_path, **ADDED)
+    total, read, _, _ = known(estimated(config).total)
+    practise(config, ScriptedModel(as_guessed), tmp_path / "run")
     _, usage = spent(tmp_path / "run")
     assert read.middle == pytest.approx(usage.input_tokens, rel=0.15)
     assert total.middle == pytest.approx(usage.calls, rel=0.15)

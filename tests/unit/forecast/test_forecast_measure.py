@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.world import make_config, models
+from tests.support.steady import SteadyClock
+from tests.support.world import make_config, models
 
 import tfgrpo
+from tfgrpo.config import Config
 from tfgrpo.errors import ConfigError
 from tfgrpo.events import Event, Noted
 from tfgrpo.forecast.estimate import Estimate
@@ -21,6 +25,15 @@ from tfgrpo.types import Ending, Message, ModelRequest, PriorRef, Rollout, Traje
 ATTEMPTED = ("baseline", "practice", "learned")
 
 
+def run(job: Callable[..., Awaitable[object]], config: Config, **arguments: Any) -> None:
+    """Run a job in virtual time: which attempts share a request is then no matter of the machine's load."""
+
+    async def main() -> None:
+        await job(config, **arguments)
+
+    SteadyClock().run(main)
+
+
 class Turns:
     """Asks three times, one question behind the other."""
 
@@ -32,10 +45,10 @@ class Turns:
         return (await scope.ask(ModelRequest((*said, *scope.messages)))).content
 
 
-async def test_a_run_of_an_agent_with_turns_tells_what_the_same_run_takes(tmp_path: Path) -> None:
+def test_a_run_of_an_agent_with_turns_tells_what_the_same_run_takes(tmp_path: Path) -> None:
     config = make_config(tmp_path, practice__epochs=2)
     model = ScriptedModel(practice_script())
-    await tfgrpo.practice(config, agent=Turns(), models=models(model), run_dir=tmp_path / "run")
+    run(tfgrpo.practice, config, agent=Turns(), models=models(model), run_dir=tmp_path / "run")
     found = estimate_practice(config, tmp_path / "run", agent=Turns())
     for line in found.lines:
         if line.phase in ATTEMPTED:
@@ -56,7 +69,24 @@ async def test_a_run_of_an_agent_with_turns_tells_what_the_same_run_takes(tmp_pa
     assert calls[1].middle / calls[0].middle == pytest.approx(2, rel=0.15)
 
 
-async def test_the_calls_of_a_judge_have_a_line(tmp_path: Path) -> None:
+def test_one_phase_tells_what_an_attempt_takes_in_the_others(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    model = ScriptedModel(practice_script())
+    run(tfgrpo.evaluate, config, agent=Turns(), models=models(model), run_dir=tmp_path / "run")
+    found = {line.phase: line for line in estimate_practice(config, tmp_path / "run", agent=Turns()).lines}
+    assert found["learned"].calls is not None
+    assert found["learned"].calls.middle == sum(model.served.values())
+    assert found["baseline"].calls == found["learned"].calls
+    assert found["practice"].calls is not None
+    assert found["practice"].calls.middle == 6 * (1 + 3 * 2)  # a shared first turn, and two more each
+    # The library that the run learns stands in every prompt of its evaluation, and in none of the baseline.
+    before, after = found["baseline"].input_tokens, found["learned"].input_tokens
+    assert before is not None
+    assert after is not None
+    assert after.middle > before.middle
+
+
+def test_the_calls_of_a_judge_have_a_line(tmp_path: Path) -> None:
     class Judging:
         async def verify(self, scope: tfgrpo.Scope) -> float:
             await scope.judge(ModelRequest((Message("user", f"Is {scope.answer} right?"),)))
@@ -64,7 +94,7 @@ async def test_the_calls_of_a_judge_have_a_line(tmp_path: Path) -> None:
 
     config = make_config(tmp_path)
     model = ScriptedModel(practice_script())
-    await tfgrpo.practice(config, verifier=Judging(), models=models(model), run_dir=tmp_path / "run")
+    run(tfgrpo.practice, config, verifier=Judging(), models=models(model), run_dir=tmp_path / "run")
     found = estimate_practice(config, tmp_path / "run")
     line = found.lines[-1]
     assert (line.role, line.phase) == ("judge", "judge")
@@ -118,7 +148,7 @@ def test_the_first_attempts_tell_the_rest(tmp_path: Path) -> None:
     assert "$" not in refine(unknown(tmp_path), [rollout(0.0)]).message
 
 
-async def test_a_run_says_it_once_after_its_first_attempts(tmp_path: Path) -> None:
+def test_a_run_says_it_once_after_its_first_attempts(tmp_path: Path) -> None:
     config = make_config(tmp_path, held_out=15)
     inputs = Inputs.load("practice", config)
     assert first_attempts(inputs, None, ()) == ()  # of the direct agent all is known before
@@ -126,7 +156,7 @@ async def test_a_run_says_it_once_after_its_first_attempts(tmp_path: Path) -> No
     (hook,) = first_attempts(inputs, Turns(), [notes.append])
     assert isinstance(hook, FirstAttempts)
     model = ScriptedModel(practice_script())
-    await tfgrpo.practice(config, agent=Turns(), models=models(model), run_dir=tmp_path / "run", hooks=[hook])
+    run(tfgrpo.practice, config, agent=Turns(), models=models(model), run_dir=tmp_path / "run", hooks=[hook])
     (note,) = notes
     assert isinstance(note, Noted)
     assert note.message.startswith(f"after {FIRST_ATTEMPTS} attempts: one takes about 2.5 calls")

@@ -57,6 +57,23 @@ def test_time_stands_while_an_executor_job_runs() -> None:
     assert VirtualClock().run(main) == (0.0, False)
 
 
+def test_time_stands_while_a_worker_thread_runs_and_idle_ones_cost_nothing() -> None:
+    clock = VirtualClock(grace=5.0)
+
+    async def main() -> tuple[float, bool]:
+        with anyio.move_on_after(60) as scope:
+            await anyio.to_thread.run_sync(time.sleep, 0.05)
+        stood = anyio.current_time()
+        for _ in range(10):
+            await anyio.sleep(1000.0)
+        return stood, scope.cancelled_caught
+
+    before = time.monotonic()
+    assert clock.run(main) == (0.0, False)
+    assert clock.now == 10_000.0
+    assert time.monotonic() - before < 5
+
+
 def test_time_stands_while_it_is_held() -> None:
     clock = VirtualClock(grace=0.001)
 
