@@ -11,13 +11,13 @@ import pytest
 from tests.support.world import make_config, models
 
 import tfgrpo
-from tfgrpo.errors import HookError, LibraryError, RunStoppedError
+from tfgrpo.errors import HookError, LibraryError, RunStoppedError, UnmeasuredError
 from tfgrpo.events import EffectFinished, Event
 from tfgrpo.journal import JournalReader
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.loopback import read_log
 from tfgrpo.testing.scripts import practice_script
-from tfgrpo.types import EffectStatus, ModelReply, ModelRequest, Rollout, Usage
+from tfgrpo.types import EffectKind, EffectStatus, Ending, ModelReply, ModelRequest, Rollout, Usage
 
 SCRIPT = practice_script()
 
@@ -89,7 +89,8 @@ def test_single_requests_stay_single_after_a_resume(tmp_path: Path) -> None:
     async def main() -> None:
         nonlocal before
         plan = FaultPlan().when(
-            lambda call: call.request.n == 3 and call.key.startswith("practice/step=0001/"), FaultType.WRONG_COUNT
+            lambda call: call.request.n == 3 and call.key.startswith("practice/step=0001/"),
+            FaultType.WRONG_COUNT,
         )
         async with LoopbackServer(SCRIPT, faults=plan, log=log) as server:
             config = make_config(
@@ -154,3 +155,78 @@ def test_a_library_that_cannot_be_saved_ends_the_run(tmp_path: Path) -> None:
     (run / "library" / "v0001.json").mkdir(parents=True)  # a folder in its place
     with pytest.raises(LibraryError, match=r"v0001\.json"):
         practise(config, ScriptedModel(SCRIPT), run)
+
+
+class Impatient:
+    """Waits a moment for its answer; the first attempt of each group goes without."""
+
+    async def attempt(self, scope: tfgrpo.Scope) -> str:
+        reply = ""
+        with anyio.move_on_after(1.0 if scope.index == 0 else None):
+            reply = (await scope.ask(ModelRequest(scope.messages))).content
+        return reply
+
+
+def test_who_leaves_a_shared_request_does_not_spoil_its_second_try(tmp_path: Path) -> None:
+    """The others' request goes on, breaks, and is tried again, when the record of the first is long due."""
+    plan = FaultPlan().when(lambda call: call.attempt == 1 and call.request.n > 1, FaultType.SERVER_ERROR)
+    model = ScriptedModel(SCRIPT, latency=10.0, faults=plan)
+    practise(make_config(tmp_path), model, tmp_path / "run", agent=Impatient())
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        rollouts = reader.records("rollout", Rollout)
+        assert reader.open_intents() == 0
+    assert any(request.n > 1 for request in model.requests)
+    for key, rollout in rollouts.items():
+        assert rollout.fault is None
+        assert (rollout.trajectory.answer == "") == (key.index == 0)
+
+
+class OwnTimeout(ScriptedModel):
+    """A stranger's model that bounds its calls by itself: what it raises is no error of ours."""
+
+    async def complete(self, request: ModelRequest, **more: Any) -> ModelReply:
+        if request.n > 1:
+            raise TimeoutError
+        return await super().complete(request, **more)
+
+
+def test_a_timeout_of_a_strangers_model_is_a_fault_of_the_model(tmp_path: Path) -> None:
+    with pytest.raises(UnmeasuredError, match=r"ForeignModelError \(model\): The model raised TimeoutError"):
+        practise(make_config(tmp_path), OwnTimeout(SCRIPT), tmp_path / "run")
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        assert {rollout.ending for rollout in reader.records("rollout", Rollout).values()} == {Ending.FAULTED}
+        assert reader.open_intents() == 0
+
+
+class Hangs:
+    """A tool that never comes back."""
+
+    name = "hangs"
+
+    async def run(self, arguments: Any) -> str:
+        await anyio.sleep_forever()
+        return ""
+
+
+class UsesTool:
+    async def attempt(self, scope: tfgrpo.Scope) -> str:
+        return (
+            await scope.call("hangs", {})
+            if scope.index == 0
+            else (await scope.ask(ModelRequest(scope.messages))).content
+        )
+
+
+def test_a_tool_that_is_given_up_is_settled_as_perhaps_done(tmp_path: Path) -> None:
+    practise(
+        make_config(tmp_path, limits__task_timeout=60.0),
+        ScriptedModel(SCRIPT),
+        tmp_path / "run",
+        agent=UsesTool(),
+        tools=[Hangs()],
+    )
+    with JournalReader(tmp_path / "run" / "journal.db") as reader:
+        uses = [call for call in reader.calls() if call.kind is EffectKind.TOOL]
+    assert uses
+    assert {(use.state, use.maybe_paid) for use in uses} == {(EffectStatus.FAILED, True)}
+    assert {use.fault.error for use in uses if use.fault} == {"TaskTimeoutError"}

@@ -23,7 +23,6 @@ from tfgrpo.types import (
     Message,
     ModelReply,
     ModelRequest,
-    Role,
     Trajectory,
     Usage,
 )
@@ -79,7 +78,9 @@ async def content(path: Path) -> dict[Any, Any]:
     return found
 
 
-async def examine(good: Path, damage: Callable[[random.Random, bytearray], None], cases: range) -> dict[str, int]:
+async def examine(
+    good: Path, damage: Callable[[random.Random, bytearray], None], cases: range
+) -> dict[str, int]:
     """Damage copies of a journal and read them; counts what was noticed and what could be recovered."""
     whole, clean = await content(good), good.read_bytes()
     rows = len(whole)
@@ -157,7 +158,9 @@ async def crash(path: Path, left: Path) -> None:
             shutil.copy(f"{path}{end}", f"{left}{end}")
 
 
-async def examine_logs(tmp_path: Path, damage: Callable[[random.Random, bytearray], None], cases: range) -> int:
+async def examine_logs(
+    tmp_path: Path, damage: Callable[[random.Random, bytearray], None], cases: range
+) -> int:
     """Damage the log: at most the last transaction may be lost unnoticed; counts what was noticed."""
     left, path, target = tmp_path / "left.db", tmp_path / "bad.db", tmp_path / "rebuilt.db"
     await crash(tmp_path / "journal.db", left)
