@@ -161,10 +161,9 @@ class Impatient:
     """Waits a moment for its answer; the first attempt of each group goes without."""
 
     async def attempt(self, scope: tfgrpo.Scope) -> str:
-        reply = ""
         with anyio.move_on_after(1.0 if scope.index == 0 else None):
-            reply = (await scope.ask(ModelRequest(scope.messages))).content
-        return reply
+            return (await scope.ask(ModelRequest(scope.messages))).content
+        return ""
 
 
 def test_who_leaves_a_shared_request_does_not_spoil_its_second_try(tmp_path: Path) -> None:
