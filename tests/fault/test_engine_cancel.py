@@ -26,10 +26,10 @@ from tests.support.world import make_config, models
 import tfgrpo
 from tfgrpo.dispatch.admission import Admission
 from tfgrpo.errors import InterruptedRunError, RunStoppedError
-from tfgrpo.journal import CallStatus, Journal, JournalReader
+from tfgrpo.journal import Journal, JournalReader
 from tfgrpo.testing import ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
-from tfgrpo.types import ModelReply, ModelRequest
+from tfgrpo.types import EffectStatus, ModelReply, ModelRequest
 
 SCRIPT = practice_script()
 #: What a stop may take (seconds): what a call in flight is given, and a little.
@@ -110,7 +110,7 @@ def paid_at_most_once(directory: Path, served: Counter[str]) -> None:
     """A key served more than once has an open intent for each extra one."""
     with JournalReader(directory / "journal.db") as reader:
         calls = list(reader.calls())
-    unsettled = Counter(call.key for call in calls if call.state is CallStatus.OPEN)
+    unsettled = Counter(call.key for call in calls if call.state is EffectStatus.OPEN)
     for key, count in served.items():
         assert count <= 1 + unsettled[key], f"{key} was served {count} times"
 

@@ -13,10 +13,10 @@ from tests.support.world import make_config, models
 import tfgrpo
 from tfgrpo.errors import HookError, LibraryError, RunStoppedError
 from tfgrpo.events import CallFinished, Event
-from tfgrpo.journal import CallStatus, JournalReader
+from tfgrpo.journal import JournalReader
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script
-from tfgrpo.types import ModelReply, ModelRequest, Rollout, Usage
+from tfgrpo.types import EffectStatus, ModelReply, ModelRequest, Rollout, Usage
 
 SCRIPT = practice_script()
 
@@ -45,7 +45,7 @@ def test_without_a_crash_no_call_is_left_open(tmp_path: Path) -> None:
     )
     practise(config, Slow(SCRIPT, faults=plan), tmp_path / "run")
     with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        left = [call.key for call in reader.calls() if call.state is CallStatus.OPEN]
+        left = [call.key for call in reader.calls() if call.state is EffectStatus.OPEN]
     assert left == []
 
 
@@ -63,7 +63,7 @@ def test_what_was_cut_off_counts_against_the_budget(tmp_path: Path) -> None:
     model = Slow(SCRIPT, faults=plan)
     practise(config, model, tmp_path / "run", hooks=[listen])
     with JournalReader(tmp_path / "run" / "journal.db") as reader:
-        perhaps = sum(call.maybe_paid or call.state is CallStatus.COMPLETED for call in reader.calls())
+        perhaps = sum(call.maybe_paid or call.state is EffectStatus.COMPLETED for call in reader.calls())
     assert totals[-1].calls >= perhaps
 
 
@@ -97,14 +97,14 @@ def test_single_requests_stay_single_after_a_resume(tmp_path: Path) -> None:
         singles = {
             call.key
             for call in reader.calls()
-            if call.state is CallStatus.COMPLETED
+            if call.state is EffectStatus.COMPLETED
             and call.key.startswith("practice/")
             and call.key.endswith("x1")
         }
         groups = {
             call.key
             for call in reader.calls()
-            if call.state is CallStatus.COMPLETED and call.key.endswith("x3")
+            if call.state is EffectStatus.COMPLETED and call.key.endswith("x3")
         }
     assert len(singles) >= 4
     asked_again = {key for key in singles if f"{key.rpartition('/')[0]}/0000x3" in groups}

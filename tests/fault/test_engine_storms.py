@@ -17,11 +17,11 @@ from tests.support.world import make_config
 
 import tfgrpo
 from tfgrpo.errors import RunStoppedError
-from tfgrpo.journal import CallStatus, JournalReader
+from tfgrpo.journal import JournalReader
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, VirtualClock
 from tfgrpo.testing.faults import Call
 from tfgrpo.testing.scripts import practice_script
-from tfgrpo.types import Ending, ModelRequest, Rollout
+from tfgrpo.types import EffectStatus, Ending, ModelRequest, Rollout
 
 SCRIPT = practice_script()
 SIZE: dict[str, Any] = {"practice": 4, "held_out": 3, "evaluation__samples": 1, "practice__batch_size": 2}
@@ -67,7 +67,7 @@ def audit(directory: Path, *, stopped: bool = False) -> dict[str, int]:
     for rollout in rollouts.values():
         assert (rollout.ending is Ending.FAULTED) == (rollout.fault is not None)
         assert rollout.fault is None or rollout.reward is None
-    completed = [call.key for call in calls if call.state is CallStatus.COMPLETED]
+    completed = [call.key for call in calls if call.state is EffectStatus.COMPLETED]
     assert len(completed) == len(set(completed))
     return faults
 

@@ -1,5 +1,6 @@
 """Flipped bits and cut files: noticed or harmless, never a foreign exception, and what is sound is recovered."""
 
+# ruff: noqa: ASYNC240
 from __future__ import annotations
 
 import random
@@ -23,7 +24,6 @@ from tfgrpo.types import (
     Message,
     ModelReply,
     ModelRequest,
-    Role,
     Trajectory,
     Usage,
 )
@@ -79,7 +79,9 @@ async def content(path: Path) -> dict[Any, Any]:
     return found
 
 
-async def examine(good: Path, damage: Callable[[random.Random, bytearray], None], cases: range) -> dict[str, int]:
+async def examine(
+    good: Path, damage: Callable[[random.Random, bytearray], None], cases: range
+) -> dict[str, int]:
     """Damage copies of a journal and read them; counts what was noticed and what could be recovered."""
     whole, clean = await content(good), good.read_bytes()
     rows = len(whole)
@@ -157,7 +159,9 @@ async def crash(path: Path, left: Path) -> None:
             shutil.copy(f"{path}{end}", f"{left}{end}")
 
 
-async def examine_logs(tmp_path: Path, damage: Callable[[random.Random, bytearray], None], cases: range) -> int:
+async def examine_logs(
+    tmp_path: Path, damage: Callable[[random.Random, bytearray], None], cases: range
+) -> int:
     """Damage the log: at most the last transaction may be lost unnoticed; counts what was noticed."""
     left, path, target = tmp_path / "left.db", tmp_path / "bad.db", tmp_path / "rebuilt.db"
     await crash(tmp_path / "journal.db", left)

@@ -37,8 +37,9 @@ from typing import Any
 
 import msgspec
 
-from tfgrpo.journal import CallStatus, JournalReader
+from tfgrpo.journal import JournalReader
 from tfgrpo.testing.loopback.server import Served
+from tfgrpo.types import EffectStatus
 
 SHIM = Path(__file__).parents[1] / "fault" / "syscalls.c"
 WAIT = 120.0
@@ -314,7 +315,7 @@ class Ledger:
             return
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
-        completed = [call.key.text for call in calls if call.state is CallStatus.COMPLETED]
+        completed = [call.key.text for call in calls if call.state is EffectStatus.COMPLETED]
         assert len(completed) == len(set(completed)), "completed twice"
         assert self._completed <= set(completed), "a completion is gone"
         intended = {call.key.text for call in calls}
@@ -334,10 +335,10 @@ class Ledger:
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
             lost = reader.open_intents()
-        completed = Counter(call.key.text for call in calls if call.state is CallStatus.COMPLETED)
-        unsettled = Counter(call.key.text for call in calls if call.state is CallStatus.OPEN)
+        completed = Counter(call.key.text for call in calls if call.state is EffectStatus.COMPLETED)
+        unsettled = Counter(call.key.text for call in calls if call.state is EffectStatus.OPEN)
         failed = Counter(
-            call.key.text for call in calls if call.state is CallStatus.FAILED and call.maybe_paid
+            call.key.text for call in calls if call.state is EffectStatus.FAILED and call.maybe_paid
         )
         assert sum(unsettled.values()) == lost
         for key, count in served.items():

@@ -41,7 +41,7 @@ def test_the_prior_says_what_it_is_and_where_it_comes_from(library: ExperienceLi
     assembler = PromptAssembler(library, token_budget=6, heading="")
     assert assembler.prior == TokenPrior(
         text="[E1] check units\n",
-        ids=("E1",),
+        ids=(library["E1"].id,),
         tokens=6,
         digest=sha256(b"[E1] check units\n").hexdigest(),
         library=PriorRef(1, library.digest),
