@@ -297,7 +297,9 @@ async def _open(
     if models is None:
         place = directory or Path.cwd()
         models = await open_models(endpoints, limits, stack, place, guests.fetching)
-    verifier = guests.verifier or await anyio.to_thread.run_sync(build_verifier, config.verifier)
+    verifier = guests.verifier
+    if verifier is None:
+        verifier = await anyio.to_thread.run_sync(build_verifier, config.verifier)
     stack.push_async_callback(close_verifier, verifier)
     for role in unpriced(config):
         hooks.emit(
