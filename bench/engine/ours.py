@@ -124,7 +124,6 @@ class Opened:
             verifier=verifier,
             asker=build_asker(config, Prompts(None), self.dispatcher),
             hooks=self.hooks,
-            gate=build_gate(method),
             cache=build_cache(config.model.role(Role.ROLLOUT)),
             directory=self.directory / "library",
             screens=(Overtaken(),),
@@ -215,7 +214,7 @@ async def practise(ask: dict[str, Any]) -> dict[str, Any]:
         context = await opened.context(practice_tasks(ask))
         (opened.directory / "library").mkdir()
         start = time.perf_counter()
-        learned = await run_practice(context, first_library())
+        learned = await run_practice(context, first_library(), build_gate(context.method))
         wall = time.perf_counter() - start
         taught = 0
         async for _, group in opened.journal.records("group", GroupRecord):

@@ -41,8 +41,8 @@ class ExperienceLibrary:
     Two libraries are equal exactly if their digests are: the digest covers version, ids, texts and lineage,
     and leaves out credit (bookkeeping about a library), token counts and vectors (derived).
 
-    Ids ("E7-1f0c66ba") are made of an experience's origin: the same replies give the same ids, and libraries that learned
-    different lessons share none. Within a library the number alone ("E7") names an experience as well.
+    Ids ("E7-1f0c66ba") are made of an experience's origin: the same replies give the same ids, and libraries that
+    learned different lessons share none. Within a library the number alone ("E7") names an experience as well.
 
     A change costs what it changes, not what the library holds: snapshots share the rest.
 
@@ -194,8 +194,8 @@ class ExperienceLibrary:
         """The same library, version and digest with new credits; who is not named keeps theirs.
 
         Args:
-            credit: experience id, or number alone, to what it was measured to be worth, in any unit; the higher enters a prior
-                first.
+            credit: experience id, or number alone, to what it was measured to be worth, in any unit; the higher
+                enters a prior first.
 
         Raises:
             LibraryError: an id is not in the library, or a credit is not finite.

@@ -122,19 +122,6 @@ class Session(Protocol):
         ...
 
 
-def open_session(concurrency: int) -> Session:
-    """Open the connection pool that all models of a run share; the caller closes it (`async with`).
-
-    Args:
-        concurrency: the most connections at once; a call beyond it waits for a free one.
-
-    Must be called inside a running event loop.
-    """
-    from tfgrpo.models.aiohttp_transport import AiohttpSession
-
-    return AiohttpSession(concurrency)
-
-
 def environment_proxy(url: URL) -> tuple[str | None, dict[str, str] | None]:
     """The proxy that the environment names for a URL, and its credentials; none for this machine itself.
 
