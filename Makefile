@@ -25,6 +25,7 @@ help:
 	@echo "make bench           measure the journal"
 	@echo "make bench-core      measure the Rust core beside its rivals (QUICK=1: two minutes)"
 	@echo "make bench-engine    measure the engine beside other clients (QUICK=1: three minutes)"
+	@echo "make bench-memory    measure memory at 20,000 and 100,000 calls, and a resume after SIGKILL (QUICK=1: small)"
 	@echo "make lock            bring the lock files up to date"
 
 install: .venv/installed
@@ -105,6 +106,10 @@ bench-server:
 bench-engine: install bench-server $(ENGINE_INSTALLED)
 	$(BIN)/python -m bench.engine.runner --rivals .cache/bench/engine $(if $(QUICK),--quick)
 
+.PHONY: bench-memory
+bench-memory: install bench-server
+	$(BIN)/python -m bench.memory $(if $(QUICK),--quick)
+
 check: install
 	cargo fmt --all --check
 	cargo fmt --manifest-path bench/server/Cargo.toml --check
@@ -114,6 +119,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest tfgrpo._core
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/import_circles.py --only rust
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --upgrade --extra local --group dev --generate-hashes --universal \

@@ -20,8 +20,10 @@ from typing import TypeVar
 
 import anyio
 
-from tfgrpo.journal import Journal, JournalReader
-from tfgrpo.types import Choice, Message, ModelReply, ModelRequest, Role, Trajectory, Usage
+from tfgrpo.journal import Journal, JournalReader, digest_of
+from tfgrpo.keys import Key
+from tfgrpo.protocols import Effect
+from tfgrpo.types import Choice, EffectKind, Message, ModelReply, ModelRequest, Role, Trajectory, Usage
 
 T = TypeVar("T")
 
@@ -37,14 +39,18 @@ def trajectory(number: int) -> Trajectory:
     return Trajectory((Message("system", "S" * 2000), Message("assistant", text)))
 
 
-def call(number: int) -> tuple[str, ModelRequest, ModelReply]:
+def call(number: int) -> tuple[Key, ModelRequest, ModelReply]:
     """A system message of 2 KB that all share, a short question that eight share, a reply of 400 characters."""
     draw = random.Random(number // 8)
     question = Message("user", f"Question {number // 8}: " + " ".join(draw.choices(WORDS, k=6)))
     request = ModelRequest((SYSTEM, question), temperature=0.7, max_tokens=512, seed=number)
     reply = " ".join(random.Random(number).choices(WORDS, k=35))
-    key = f"practice/{number // 1000:04}/t{number // 8 % 125:03}/{number % 8}x1"
-    return key, request, ModelReply((Choice(reply),), Usage(1, 700, 600, 90, 0.001), "some-model-name")
+    owner = Key("practice", number // 1000, task=f"t{number // 8 % 125:03}", index=number % 8)
+    return (
+        owner.do("model", "9f2c41d0aa17b3c8", "0"),
+        request,
+        ModelReply((Choice(reply),), Usage(1, 700, 600, 90, 0.001), "some-model-name"),
+    )
 
 
 SYSTEM = Message("system", " ".join(random.Random(0).choices(WORDS, k=220))[:2000])
@@ -67,10 +73,10 @@ async def share(values: Iterable[T], work: Callable[[T], Awaitable[None]]) -> tu
 
 
 async def write_records(path: Path, values: list[Trajectory]) -> tuple[float, float, float, int]:
-    async with Journal.create(path, {}) as journal:
+    async with await Journal.create(path, {}) as journal:
 
         async def work(item: tuple[int, Trajectory]) -> None:
-            await journal.record("rollout", f"k/{item[0]:06}", item[1])
+            await journal.record("rollout", Key("k", index=item[0]), item[1])
 
         spent = await share(enumerate(values), work)
         commits = journal.commits
@@ -80,17 +86,20 @@ async def write_records(path: Path, values: list[Trajectory]) -> tuple[float, fl
     return *spent, commits
 
 
-async def write_calls(path: Path, calls: list[tuple[str, ModelRequest, ModelReply]]) -> tuple[float, ...]:
-    async with Journal.create(path, {}) as journal:
+async def write_calls(path: Path, calls: list[tuple[Key, ModelRequest, ModelReply]]) -> tuple[float, ...]:
+    async with await Journal.create(path, {}) as journal:
 
-        async def work(item: tuple[str, ModelRequest, ModelReply]) -> None:
-            await journal.intend(item[0], 0, Role.ROLLOUT, item[1])
-            await journal.complete(item[0], 0, item[2])
+        async def work(item: tuple[Key, ModelRequest, ModelReply]) -> None:
+            key, request, reply = item
+            [ticket] = await journal.intend(
+                [Effect(key, EffectKind.MODEL, Role.ROLLOUT, digest_of(request), request)]
+            )
+            await journal.complete(ticket, reply, reply.usage)
 
         spent = await share(calls, work)
     with JournalReader(path) as reader:
         for key, request, reply in calls[:: len(calls) // 100]:
-            if (reader.request(key, 0), reader.reply(key, 0)) != (request, reply):
+            if (reader.request(key, 0, ModelRequest), reader.result(key, 0, ModelReply)) != (request, reply):
                 raise SystemExit(f"wrong engine: another call {key}")
     return spent
 
@@ -109,24 +118,25 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def open_large(path: Path) -> None:
+async def open_large(path: Path, size: int) -> None:
     """Open a journal of many calls; for a process of its own, whose memory nothing else has used."""
     keys = [call(number)[:2] for number in range(0, OPENED, 200)]
     memory, wall, cpu = resident(), time.perf_counter(), time.process_time()
-    journal = Journal.open(path)
-    spent = journal.reader.usage_by_role()
+    journal = await Journal.open(path)
+    spent = journal.usage()
     wall, cpu, memory = time.perf_counter() - wall, time.process_time() - cpu, resident() - memory
     start = time.perf_counter()
     for key, request in keys:
-        if journal.last(key, request) is None:
+        known = await journal.find(key, ModelReply)
+        if known is None or known.digest != digest_of(request):
             raise SystemExit(f"wrong engine: no call {key}")
     each = (time.perf_counter() - start) / len(keys) * 1e6
-    journal.close()
+    await journal.aclose()
     if sum(usage.calls for usage in spent.values()) != OPENED:
         raise SystemExit("wrong engine: calls are missing")
     print(
-        f"open {OPENED:,} calls ({path.stat().st_size / 1e6:.0f} MB): {wall:.2f} s, processor {cpu:.2f} s, "
-        f"{memory / 1e6:.0f} MB of memory; then `last` {each:.0f} µs"
+        f"open {OPENED:,} calls ({size / 1e6:.0f} MB): {wall:.2f} s, processor {cpu:.2f} s, "
+        f"{memory / 1e6:.0f} MB of memory; then `find` {each:.0f} µs"
     )
 
 
@@ -143,7 +153,7 @@ def main() -> None:
     pairs: list[tuple[float, ...]] = []
     options = {"use_uvloop": True}
     for _ in range(ROUNDS):
-        with tempfile.TemporaryDirectory(dir=".") as name:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", ".")) as name:
             folder = Path(name)
             floors.append(1 / floor(folder / "floor", values))
             records.append(anyio.run(write_records, folder / "r.db", values, backend_options=options))
@@ -158,7 +168,7 @@ def main() -> None:
     show("processor", [row[1] / CALLS * 1e6 for row in pairs], "µs a pair, both threads")
     show("of it the loop's thread", [row[2] / CALLS * 1e6 for row in pairs], "µs a pair")
     if "--open" in sys.argv:
-        with tempfile.TemporaryDirectory(dir=".") as name:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", ".")) as name:
             path = Path(name) / "large.db"
             anyio.run(write_calls, path, [call(number) for number in range(OPENED)])
             for _ in range(ROUNDS):
@@ -167,6 +177,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--only-open"]:
-        open_large(Path(sys.argv[2]))
+        anyio.run(open_large, Path(sys.argv[2]), Path(sys.argv[2]).stat().st_size)
     else:
         main()

@@ -10,9 +10,7 @@ from tfgrpo.protocols import Effect, Store, Ticket
 from tfgrpo.types import EffectKind, ModelReply, Role
 
 
-def effect(
-    key: Key, request: Any, role: Role = Role.ROLLOUT, kind: EffectKind = EffectKind.MODEL
-) -> Effect:
+def effect(key: Key, request: Any, role: Role = Role.ROLLOUT, kind: EffectKind = EffectKind.MODEL) -> Effect:
     """An effect with the digest of its request."""
     return Effect(key, kind, role, digest_of(request), request)
 

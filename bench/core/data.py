@@ -21,7 +21,7 @@ SAME = (*LEXICAL, "synonym", "paraphrase")
 BATCH = 10_000
 # The files beside the corpus's that do not decide what it holds: with other code of the others comes other data.
 APART = {
-    "child", "definition", "judge", "libraries", "practice", "prefix_cache", "protocol", "runner",
+    "child", "definition", "judge", "libraries", "practice", "prefix_cache", "prior_forms", "protocol", "runner",
     "scan_bench", "table", "twins",
 }  # fmt: skip
 

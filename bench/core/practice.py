@@ -63,15 +63,15 @@ class Practice:
 Render = Callable[[Practice], list[str]]
 
 
-def log_prompts(practice: Practice) -> list[str]:
-    """Each question's prompt as tfgrpo renders it: an append-only log."""
+def our_prompts(practice: Practice) -> list[str]:
+    """Each question's prompt as tfgrpo renders it."""
     assembler = PromptAssembler(practice.library, token_budget=practice.budget, system=SYSTEM)
     prompts = [assembler.assemble(task) for task in practice.questions]
     return ["\n".join(message["content"] for message in prompt.chat) for prompt in prompts]
 
 
 def list_prompts(practice: Practice) -> list[str]:
-    """The living experiences as a numbered list that is written anew: an edit changes its line in place."""
+    """The living experiences as a numbered list: a deletion moves the numbers of all behind it."""
     lines = [f"{place}. {entry.text}" for place, entry in enumerate(practice.library.entries, 1)]
     prior = SYSTEM + "\n\n" + "\n".join(lines)
     return [f"{prior}\n{task.input}" for task in practice.questions]

@@ -22,22 +22,26 @@ from bench.engine.protocol import Answer
 from rich.console import Console
 
 from tfgrpo.config import Config, resolve_config
-from tfgrpo.dispatch.budget import Budget
-from tfgrpo.dispatch.calls import Calls
-from tfgrpo.distill import Asker, Prompts
-from tfgrpo.engine.context import Context, distiller_send
+from tfgrpo.dispatch import Budget, Dispatcher
+from tfgrpo.distill import Prompts
+from tfgrpo.engine.context import Context
 from tfgrpo.engine.practice import run_practice
 from tfgrpo.engine.records import GroupRecord
 from tfgrpo.events import Hooks
-from tfgrpo.journal import Journal
+from tfgrpo.journal import Journal, digest_of
+from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.models import Model
-from tfgrpo.protocols import Observer
 from tfgrpo.observe import Progress
-from tfgrpo.rollout import build_agent
-from tfgrpo.run.providers import open_admissions, open_models
+from tfgrpo.protocols import AttemptLimits, Effect, Observer
+from tfgrpo.run.build import build_agent, build_asker, build_cache, build_gate, build_verifier
+from tfgrpo.run.inputs import limits_of, method_of
+from tfgrpo.run.providers import open_models, price_of
+from tfgrpo.run.session import close_verifier, open_dispatcher, window_of
+from tfgrpo.trust import Overtaken
 from tfgrpo.types import (
     Choice,
+    EffectKind,
     Message,
     ModelReply,
     ModelRequest,
@@ -47,7 +51,6 @@ from tfgrpo.types import (
     Task,
     Usage,
 )
-from tfgrpo.verify import build_verifier
 
 FOLDER = Path(__file__).parents[2] / ".cache" / "bench" / "engine"
 
@@ -74,52 +77,59 @@ class Opened:
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
-        """As `tfgrpo.run.api` does it."""
+        """As `tfgrpo.run` does it."""
         FOLDER.mkdir(parents=True, exist_ok=True)
         self.directory = self._given or Path(tempfile.mkdtemp(prefix="run-", dir=FOLDER))
-        stack = self._stack
+        stack, config = self._stack, self.config
         path = self.directory / "journal.db"
         self.journal = await stack.enter_async_context(
-            Journal.create(path, {}) if self._given is None else Journal.open(path)
+            await Journal.create(path, {}) if self._given is None else await Journal.open(path)
         )
         # No terminal: plain lines, as in a log.
         progress = stack.enter_context(Progress(Console(file=io.StringIO())))
         self.hooks = Hooks([progress])
-        self.models: dict[Role, Model] = dict(
-            await open_models(self.config, stack, self.directory, lambda *_: None)
-        )
+        limits = limits_of(config)
+        endpoints = {role: config.model.role(role) for role in Role}
+        models: dict[Role, Model] = dict(await open_models(endpoints, limits, stack, self.directory))
         if self.ask.get("stream"):
-            self.models = dict.fromkeys(Role, Streaming(self.models[Role.ROLLOUT]))
-        spent = sum(self.journal.reader.usage_by_role().values(), Usage())
-        self.calls = Calls(
-            self.journal,
-            self.models,
-            open_admissions(self.config.limits, self.models),
-            Budget(self.config.budget, spent),
-            self.config,
-            self.hooks,
+            models = dict.fromkeys(Role, Streaming(models[Role.ROLLOUT]))
+        self.dispatcher: Dispatcher = await stack.enter_async_context(
+            open_dispatcher(
+                self.journal,
+                models,
+                self.hooks,
+                limits=limits,
+                budget=Budget(config.budget.usd, config.budget.tokens),
+                prices={role: price_of(endpoint.price) for role, endpoint in endpoints.items()},
+                seed=config.run.seed,
+            )
         )
-        self.calls.count_open_intents()
 
     async def call(self, index: int) -> Answer:
         """One journaled call."""
-        reply = await self.calls.complete(work.key(index), Role.ROLLOUT, request(index))
-        return Answer(reply.choices[0].content, reply.usage.tokens)
+        reply = await self.dispatcher.ask(key(index), Role.ROLLOUT, request(index))
+        return Answer(reply.content, reply.usage.tokens)
 
     async def context(self, tasks: Sequence[Task]) -> Context:
         """The parts as a practice step takes them."""
-        verifier = build_verifier(self.config.verifier)
-        self._stack.push_async_callback(verifier.aclose)
+        config = self.config
+        method = method_of(config)
+        verifier = build_verifier(config.verifier)
+        self._stack.push_async_callback(close_verifier, verifier)
         return Context(
-            config=self.config,
-            directory=self.directory,
-            journal=self.journal,
-            calls=self.calls,
-            agent=build_agent(self.config.agent),
+            method=method,
+            store=self.journal,
+            dispatcher=self.dispatcher,
+            agent=build_agent(config.agent),
             verifier=verifier,
-            asker=Asker(distiller_send(self.calls, self.config.run.seed), Prompts(None), self.config),
+            asker=build_asker(config, Prompts(None), self.dispatcher),
             hooks=self.hooks,
+            cache=build_cache(config.model.role(Role.ROLLOUT)),
+            directory=self.directory / "library",
+            screens=(Overtaken(),),
             practice_tasks=tuple(tasks),
+            limits=AttemptLimits(config.limits.task_timeout),
+            window=window_of(limits_of(config)),
         )
 
     async def close(self) -> None:
@@ -148,9 +158,14 @@ class Streaming:
         await self._model.aclose()
 
 
+def key(index: int) -> Key:
+    """The key of one call, as a job's own."""
+    return Key("ask", task=work.key(index))
+
+
 def request(index: int) -> ModelRequest:
-    """One call of the bench as the engine makes it: the rollouts of a group have one prompt."""
-    return ModelRequest(prompt(index // work.GROUP), max_tokens=work.MAX_TOKENS, seed=index)
+    """One call of the bench as the engine makes it: the rollouts of a group have one prompt; keys make the seeds."""
+    return ModelRequest(prompt(index // work.GROUP), max_tokens=work.MAX_TOKENS)
 
 
 @lru_cache(1024)
@@ -199,10 +214,11 @@ async def practise(ask: dict[str, Any]) -> dict[str, Any]:
         context = await opened.context(practice_tasks(ask))
         (opened.directory / "library").mkdir()
         start = time.perf_counter()
-        learned = await run_practice(context, first_library())
+        learned = await run_practice(context, first_library(), build_gate(context.method))
         wall = time.perf_counter() - start
-        groups = opened.journal.records("group", GroupRecord)
-        taught = sum(group.advantage is not None for group in groups.values())
+        taught = 0
+        async for _, group in opened.journal.records("group", GroupRecord):
+            taught += group.advantage is not None
         return {"wall": wall, "taught": taught, "entries": len(learned), "digest": learned.digest}
     finally:
         await opened.close()
@@ -211,18 +227,19 @@ async def practise(ask: dict[str, Any]) -> dict[str, Any]:
 async def fill(ask: dict[str, Any]) -> dict[str, Any]:
     """A journal with so many completed calls, for a resume."""
     left = iter(range(ask["calls"]))
-    async with Journal.create(Path(ask["directory"]) / "journal.db", {}) as journal:
+    async with await Journal.create(Path(ask["directory"]) / "journal.db", {}) as journal:
 
         async def writer() -> None:
             for index in left:
-                key = work.key(index)
-                await journal.intend(key, 0, Role.ROLLOUT, request(index))
+                asked = request(index)
+                effect = Effect(key(index), EffectKind.MODEL, Role.ROLLOUT, digest_of(asked), asked)
+                (ticket,) = await journal.intend([effect])
                 reply = ModelReply(
                     (Choice(f"{index:08x} " + "and so the answer is forty two " * 12),),
                     Usage(1, 600, 0, 100),
                     work.MODEL,
                 )
-                await journal.complete(key, 0, reply)
+                await journal.complete(ticket, reply, reply.usage)
 
         async with anyio.create_task_group() as group:
             for _ in range(512):

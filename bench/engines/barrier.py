@@ -15,9 +15,10 @@ from bench.engine.ours import Opened, first_library, practice_config, practice_t
 
 from tfgrpo.dispatch.priority import Priority
 from tfgrpo.distill import compare, consolidate, propose, summarize
-from tfgrpo.engine.context import each
 from tfgrpo.engine.group import run_rollouts, signal_of
-from tfgrpo.engine.records import key_of
+from tfgrpo.keys import Key
+from tfgrpo.tasks import gather_ordered
+from tfgrpo.testing import ScriptedScope
 from tfgrpo.types import Group, Rollout, SemanticAdvantage, Signal, Task
 
 
@@ -36,29 +37,29 @@ class Engine:
             context = await opened.context(tasks)
             library = first_library()
             start = time.perf_counter()
-            assembler = context.assembler(library, tasks)
-            convoy = context.convoy(assembler, tasks)
-            asker, settings = context.asker, config.practice
+            assembler = await context.assembler(library, tasks)
+            prefix = context.step_prefix(assembler, tasks)
+            asker, settings = context.asker, context.method
 
             async def roll_out(task: Task) -> list[Rollout]:
                 # Without a truth nothing is graded yet.
                 hidden = msgspec.structs.replace(task, truth=None)
-                key, indices = key_of("practice", 1, task.id), range(settings.group_size)
+                key, indices = Key("practice", 1, task=task.id), range(settings.group_size)
                 return await run_rollouts(
                     context,
                     key,
                     hidden,
                     assembler,
                     indices,
-                    convoy,
+                    prefix,
                     temperature=settings.temperature,
                     priority=Priority.START,
                 )
 
-            rolled = await each(tasks, roll_out)
+            rolled = await gather_ordered(tasks, roll_out)
 
             async def grade(task: Task, rollout: Rollout) -> Rollout:
-                reward = await context.verifier.verify(task, rollout.trajectory)
+                reward = await context.verifier.verify(ScriptedScope(task, answer=rollout.trajectory.answer))
                 return msgspec.structs.replace(rollout, reward=reward)
 
             graded = [
@@ -73,29 +74,33 @@ class Engine:
 
             async def retell(one: tuple[Task, Rollout]) -> str:
                 task, rollout = one
-                key = f"{key_of('distill', 1, task.id)}/summary/{key_of(rollout.index)}"
+                key = Key("distill", 1, task=task.id).do("summary", f"{rollout.index:04d}")
                 return await summarize(asker, key, task, rollout, assembler.prior.text, settings.summaries)
 
             every = [(task, rollout) for task, group in mixed for rollout in group.rollouts]
-            told = await each(every, retell)
+            told = await gather_ordered(every, retell)
             summaries: dict[str, dict[int, str]] = {}
             for (task, rollout), text in zip(every, told, strict=True):
                 summaries.setdefault(task.id, {})[rollout.index] = text
 
             async def advise(one: tuple[Task, Group]) -> SemanticAdvantage:
                 task, group = one
-                key = f"{key_of('distill', 1, task.id)}/advantage"
+                key = Key("distill", 1, task=task.id).do("advantage")
                 return (await compare(asker, key, task, group, summaries[task.id], library))[0]
 
-            advantages = await each(mixed, advise)
-            proposals = await each(
+            advantages = await gather_ordered(mixed, advise)
+            proposals = await gather_ordered(
                 advantages,
                 lambda advantage: propose(
-                    asker, f"{key_of('distill', 1, advantage.task_id)}/propose", advantage, library
+                    asker,
+                    Key("distill", 1, task=advantage.task_id).do("propose"),
+                    Key("practice", 1, task=advantage.task_id).text,
+                    advantage,
+                    library,
                 ),
             )
             operations = tuple(operation for made in proposals for operation in made.operations)
-            settled = await consolidate(asker, key_of("consolidate", 1), operations, library, "batch")
+            settled = await consolidate(asker, Key("consolidate", 1), operations, library, "batch")
             learned, _ = library.apply(settled.operations)
             wall = time.perf_counter() - start
             return {

@@ -11,12 +11,23 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Buffer
 
-__all__ = ["Admission", "CoreError", "Library", "count_tokens", "embed", "tokenizer_for_model"]
+__all__ = [
+    "Admission",
+    "CoreError",
+    "InvariantError",
+    "Library",
+    "count_tokens",
+    "embed",
+    "tokenizer_for_model",
+]
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
 class CoreError(ValueError):
     """An argument that the Rust core refuses; the text says why and what to do."""
+
+class InvariantError(RuntimeError):
+    """The Rust core broke a rule of its own: a bug, whatever it was given."""
 
 def count_tokens(text: str, tokenizer: str = "o200k") -> int:
     """The number of tokens in `text`; o200k is the reference in which budgets are stated.
@@ -69,7 +80,9 @@ class Library:
     def entries_json(self) -> bytes:
         """The living experiences, in id order, as a JSON array of `Experience`."""
     def entry_json(self, id: str) -> bytes | None:
-        """The living experience of this id as JSON; None if there is none."""
+        """The living experience of this name, its id or its number alone ("E7"), as JSON; None if there is none."""
+    def id_of(self, name: str) -> str | None:
+        """The id of the living experience of this name, its id or its number alone; None if there is none."""
     def apply(self, operations: bytes, vectors: _Floats | None = None) -> tuple[Library, bytes]:
         """Applies a JSON array of `Operation`; returns the next library and the `ApplyReport` as JSON.
 

@@ -1,4 +1,4 @@
-"""What happens in a run, as data: spans that start and end, and remarks; nothing flows back up.
+"""The events of a run, as data: spans that start and end, and remarks; nothing flows back up.
 
 A span is known by its key (`tfgrpo.keys`): phases hold steps, steps hold groups, groups hold rollouts, rollouts hold
 effects; `parent` is the key of the span around it, "" at the top. An effect has one pair of events an attempt.
@@ -137,7 +137,7 @@ class Noted(Struct, frozen=True):
 
 
 class AdmissionState(Struct, frozen=True):
-    """How calls to one provider pass at one instant.
+    """The state of one provider's admission at one instant.
 
     `in_flight` and `waiting` count calls; `paused_until` is the `anyio.current_time()` at which a pause that the
     provider asked for ends, while there is one. `binding` is what the head of the queue waits for: "none",
@@ -158,7 +158,7 @@ class AdmissionState(Struct, frozen=True):
 
 
 class Sampled(Struct, frozen=True):
-    """How the run stands at one instant, every so many seconds.
+    """The state of a run at one instant, every so many seconds.
 
     `at` is `anyio.current_time()`. `admissions` are named after the first role that calls through them (roles
     with the same endpoint share one). `usage` is that of the whole run so far, `budget` the share of the
@@ -214,6 +214,7 @@ class Hooks:
         self._hooks = list(hooks)
         self._strict = _STRICT.get()
         self._takers: dict[type[Event], list[Hook]] = {}
+        self._off: dict[int, Hook] = {}
         for hook in self._hooks:
             called = hook if inspect.isroutine(hook) else getattr(hook, "__call__", None)  # noqa: B004
             if called is None or inspect.iscoroutinefunction(called):
@@ -229,7 +230,7 @@ class Hooks:
         return min((float(seconds) for seconds in wanted if seconds is not None), default=None)
 
     def wants(self, event: type[Event]) -> bool:
-        """Whether any hook takes events of this class: what nobody wants need not be made."""
+        """Tell whether any hook takes events of this class: what nobody wants need not be made."""
         return bool(self._taking(event))
 
     def emit(self, event: Event) -> None:
@@ -239,6 +240,8 @@ class Hooks:
             HookError: a hook raised, and hooks are strict (`tfgrpo.testing.strict_hooks`).
         """
         for hook in tuple(self._taking(type(event))):
+            if self._off and id(hook) in self._off:
+                continue  # by a warning about the hook before it
             try:
                 hook(event)
             except Exception as error:  # noqa: BLE001 - a stranger's hook must not stop a paid run
@@ -259,6 +262,7 @@ class Hooks:
         if self._strict:
             raise HookError(told) from error
         _LOG.warning(told, exc_info=error)
+        self._off[id(hook)] = hook
         self._hooks = [other for other in self._hooks if other is not hook]
         self._takers.clear()
         self.emit(Warned(told))

@@ -68,7 +68,7 @@ async def gather_ordered(
 
 
 def _first(errors: BaseExceptionGroup[TfgrpoError]) -> TfgrpoError:
-    """What stops the run before what spoils one item; of several the one that FATAL_ERRORS names first."""
+    """The error to raise: one that stops the run before one that spoils an item, in the order of FATAL_ERRORS."""
     found: list[TfgrpoError] = []
 
     def collect(group: BaseExceptionGroup[TfgrpoError]) -> None:

@@ -414,8 +414,17 @@ class Revision(Struct, frozen=True):
     sources: tuple[str, ...] = ()
 
 
+def label_of(experience_id: str) -> str:
+    """The part of an id that prompts show: "E7" of "E7-1f0c66ba". It names an experience within one library."""
+    return experience_id.partition("-")[0]
+
+
 class Experience(Struct, frozen=True):
-    """One lesson in natural language. The id is never reused or renumbered; `history` is its lineage."""
+    """One lesson in natural language.
+
+    `id` is a number in the library and a tag made of the experience's origin, "E7-1f0c66ba" ("E7" from files of
+    format_version 2): never reused or renumbered, and no other library's. `history` is its lineage.
+    """
 
     id: str
     text: str
@@ -426,6 +435,16 @@ class Experience(Struct, frozen=True):
     tokens: int = 0
     credit: float = 0.0
     history: tuple[Revision, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The part of the id that prompts show: "E7"."""
+        return label_of(self.id)
+
+    @property
+    def number(self) -> int:
+        """The number in the id."""
+        return int(self.label[1:])
 
 
 class DroppedOperation(Struct, frozen=True):

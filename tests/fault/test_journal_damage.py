@@ -1,5 +1,6 @@
 """Flipped bits and cut files: noticed or harmless, never a foreign exception, and what is sound is recovered."""
 
+# ruff: noqa: ASYNC240
 from __future__ import annotations
 
 import random

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tfgrpo.errors import LibraryError
 from tfgrpo.library import ExperienceLibrary, PromptAssembler, count_tokens
-from tfgrpo.types import Experience, Operation, OperationKind, Task
+from tfgrpo.types import Experience, Operation, OperationKind, Task, label_of
 
 # Few words and ids, so that conflicts are common; any text besides, so that nothing is assumed of it.
 TEXTS = st.one_of(
@@ -110,8 +110,37 @@ def test_an_id_is_never_given_again(library: ExperienceLibrary) -> None:
     assert len(emptied) == 0
     _, report = emptied.apply([add("a fresh start")])
     (fresh,) = report.added
-    born = [int(entry.id[1:]) for entry in library]
-    assert int(fresh[1:]) > max(born, default=0)
+    born = [entry.number for entry in library]
+    assert int(label_of(fresh)[1:]) > max(born, default=0)
+
+
+@given(BATCHES, BATCHES)
+def test_libraries_that_learned_different_lessons_share_no_id(
+    batch: list[Operation], other: list[Operation]
+) -> None:
+    one, two = (ExperienceLibrary.empty().apply(operations)[0] for operations in (batch, other))
+    for entry in one:
+        if entry.id in two:
+            same = two[entry.id]
+            assert (same.text, same.sources) == (entry.text, entry.sources)
+    again, _ = ExperienceLibrary.empty().apply(batch)
+    assert [entry.id for entry in again] == [entry.id for entry in one]
+
+
+@given(LIBRARIES)
+def test_a_label_names_the_entry_of_its_id(library: ExperienceLibrary) -> None:
+    version = library.version
+    for entry in library:
+        assert library[entry.label] == library[entry.id] == entry
+        assert entry.label in library
+        assert f"{entry.label}-00000000" not in library or entry.id.endswith("-00000000")
+        assert library.with_credit({entry.label: 1.0})[entry.id].credit == 1.0
+        by_id, by_label = (
+            library.apply([Operation(OperationKind.DELETE, name, base_version=version)])[0]
+            for name in (entry.id, entry.label)
+        )
+        assert by_id == by_label
+        assert entry.id not in by_id
 
 
 @given(LIBRARIES, st.floats(allow_nan=False, allow_infinity=False))
@@ -137,9 +166,7 @@ def test_the_prior_keeps_its_budget(
     assert set(prior.ids) <= set(ids)
     whole = PromptAssembler(library, token_budget=10**6, heading=heading).prior
     assert list(whole.ids) == ids
-    for entry in library:
-        said, revised = f"[{entry.id}] {entry.text}\n", f"[{entry.id}] (revised) {entry.text}\n"
-        assert (said in whole.text) or (revised in whole.text)
+    assert whole.text.endswith("".join(f"[{entry.label}] {entry.text}\n" for entry in library))
 
 
 @given(LIBRARIES, st.lists(TEXTS, max_size=4), st.integers(0, 90))
@@ -187,4 +214,4 @@ def test_what_lives_is_one_clean_line_with_its_lineage(library: ExperienceLibrar
         assert entry.text == " ".join(entry.text.split()) != ""
         assert entry.history[-1].text == entry.text
         assert entry.history[0].operation is OperationKind.ADD
-        assert entry.tokens == count_tokens(f"[{entry.id}] {entry.text}\n")
+        assert entry.tokens == count_tokens(f"[{entry.label}] {entry.text}\n")

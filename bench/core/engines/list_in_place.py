@@ -1,4 +1,4 @@
-"""The prior as it is most often written: a numbered list, rendered anew, edits in place. For the cached share alone."""
+"""The prior as it is most often written: a numbered list whose numbers move. For the cached share alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.core import practice
 
 class Engine:
     def describe(self) -> str:
-        return "the same library as a numbered list that is rendered anew at each step, edits in place"
+        return "the same library as a numbered list; a deletion moves the numbers of all behind it"
 
 
 def cached(texts: list[str], ask: dict[str, Any]) -> dict[str, float]:

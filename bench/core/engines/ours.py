@@ -129,4 +129,4 @@ def cached(texts: list[str], ask: dict[str, Any]) -> dict[str, float]:
     """The cached share of prompts as tfgrpo renders them."""
     from bench.core import practice
 
-    return practice.cached(texts, ask, practice.log_prompts)
+    return practice.cached(texts, ask, practice.our_prompts)

@@ -66,15 +66,15 @@ class Asker:
         A library of no more than `distill.neighbours` is shown whole, a larger one never.
 
         Returns:
-            One line an experience, in id order.
+            One line an experience, led by its label, in id order.
         """
         if len(library) <= self._neighbours:
             found = {entry.id: entry for entry in library}
         else:
             found = {entry.id: entry for entry in library.relevant(texts, self._neighbours)}
-            found |= {id_: library[id_] for id_ in ids if id_ in library}
-        ordered = sorted(found.values(), key=lambda entry: int(entry.id[1:]))
-        return "".join(f"[{entry.id}] {entry.text}\n" for entry in ordered)
+            found |= {entry.id: entry for entry in (library[id_] for id_ in ids if id_ in library)}
+        ordered = sorted(found.values(), key=lambda entry: entry.number)
+        return "".join(f"[{entry.label}] {entry.text}\n" for entry in ordered)
 
     async def text(self, key: Key, prompt: str, **values: object) -> str:
         """Ask for free text.

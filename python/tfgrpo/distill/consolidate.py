@@ -20,7 +20,7 @@ from tfgrpo.distill.propose import Proposals, operations_schema
 from tfgrpo.errors import DistillError, ModelError
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.types import DroppedOperation, Fault, FaultKind, Operation, OperationKind, Struct
+from tfgrpo.types import DroppedOperation, Fault, FaultKind, Operation, OperationKind, Struct, label_of
 
 
 class Settled(Struct, frozen=True):
@@ -101,7 +101,7 @@ async def consolidate(
             [operation.text for operation in proposals if operation.text],
             [operation.target for operation in proposals if operation.target is not None],
         ),
-        proposals=[describe(operation) for operation in proposals],
+        proposals=[describe(operation, labels=True) for operation in proposals],
     )
     operations, dropped = replies[0]
     if dropped and not operations:
@@ -113,13 +113,13 @@ async def _by_strategy(
     asker: Asker, key: Key, proposals: tuple[Operation, ...], library: ExperienceLibrary
 ) -> Proposals:
     settled = [operation for operation in proposals if operation.kind is not OperationKind.ADD]
-    touched = {operation.target for operation in settled}
+    touched = {label_of(operation.target) for operation in settled if operation.target is not None}
     clusters: dict[str, list[Operation]] = defaultdict(list)
     for operation in proposals:
         if operation.kind is OperationKind.ADD:
             clusters[_strategy(operation.text)].append(operation)
     for number, (strategy, members) in enumerate(sorted(clusters.items())):
-        known = [e for e in library.entries if e.id not in touched and _strategy(e.text) == strategy]
+        known = [e for e in library.entries if e.label not in touched and _strategy(e.text) == strategy]
         texts = list(dict.fromkeys([entry.text for entry in known] + [member.text for member in members]))
         if len(texts) < 2:
             settled += members
@@ -158,9 +158,10 @@ async def _generalize(asker: Asker, key: Key, texts: list[str]) -> str:
     return replies[0]
 
 
-def describe(operation: Operation) -> str:
-    """An operation in one line, as prompts and pages show it."""
-    target = f" [{operation.target}]" if operation.target else ""
+def describe(operation: Operation, *, labels: bool = False) -> str:
+    """An operation in one line, as pages show it or, with `labels` in place of ids, as prompts do."""
+    shown = operation.target or ""
+    target = f" [{label_of(shown) if labels else shown}]" if shown else ""
     return f"{operation.kind.upper()}{target} {operation.text}".strip()
 
 

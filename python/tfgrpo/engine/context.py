@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,9 +19,6 @@ from tfgrpo.protocols import Agent, AttemptLimits, Store, Tool, Verifier
 from tfgrpo.tasks import gather_ordered
 from tfgrpo.trust import Screen
 from tfgrpo.types import ModelReply, ModelRequest, PriorRecord, Role, Task, Usage
-
-if TYPE_CHECKING:
-    from tfgrpo.engine.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,6 @@ class Context:
     verifier: Verifier
     asker: Asker
     hooks: Hooks
-    gate: Gate
     cache: PrefixCache
     directory: Path | None = None
     screens: tuple[Screen, ...] = ()

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from tfgrpo.engine.context import Context
+from tfgrpo.engine.gate import Gate
 from tfgrpo.engine.plan import Batch, plan, rollouts
 from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, library_key, stored_library
 from tfgrpo.engine.step import run_step
@@ -25,12 +26,13 @@ from tfgrpo.types import Signal
 _PRACTICE = Key("practice")
 
 
-async def run_practice(context: Context, library: ExperienceLibrary) -> ExperienceLibrary:
+async def run_practice(context: Context, library: ExperienceLibrary, gate: Gate) -> ExperienceLibrary:
     """Run every step of the plan; steps that the store holds as closed are not run again.
 
     Args:
         context: the open parts of the run.
         library: v_0, usually empty.
+        gate: decides which lessons and libraries are kept.
 
     Returns:
         The learned library.
@@ -68,7 +70,13 @@ async def run_practice(context: Context, library: ExperienceLibrary) -> Experien
         closed = await context.store.get("step", key, StepRecord)
         if closed is None:
             learned = await run_step(
-                context, batch.step, batch.epoch, batch.tasks, seen, lambda: libraries.after(batch.step - 1)
+                context,
+                gate,
+                batch.step,
+                batch.epoch,
+                batch.tasks,
+                seen,
+                lambda: libraries.after(batch.step - 1),
             )
         else:
             stored = await context.store.get("library", library_key(closed.digest), StoredLibrary)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from tfgrpo.distill import compare, propose, settle, summarize
 from tfgrpo.engine.context import Context
-from tfgrpo.engine.gate import Rewards, different
+from tfgrpo.engine.gate import Gate, Rewards, different
 from tfgrpo.engine.group import run_group, usable
 from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, library_key
 from tfgrpo.errors import DistillError, ModelError
@@ -26,6 +26,7 @@ from tfgrpo.types import Fault, FaultKind, Group, Signal, Task
 
 async def run_step(
     context: Context,
+    gate: Gate,
     step: int,
     epoch: int,
     tasks: Sequence[Task],
@@ -36,6 +37,7 @@ async def run_step(
 
     Args:
         context: the open parts of the run.
+        gate: decides which lessons and which library are kept.
         step: number of the step, from 1.
         epoch: number of the epoch, from 1.
         tasks: the batch.
@@ -70,13 +72,13 @@ async def run_step(
             return record
         # 2. Signal: only a group whose rewards differ teaches.
         if teaches(context, group):
-            record = await learn(context, step, task, group, assembler, rewards)
+            record = await learn(context, gate, step, task, group, assembler, rewards)
         else:
             record = GroupRecord(step, task.id, group.signal, _rewards(group))
         await context.store.record("group", key, record, ends=Key("distill", step, task=task.id))
         return record
 
-    records = await gather_ordered(tasks, practise, window=None if context.gate.waits else context.window)
+    records = await gather_ordered(tasks, practise, window=None if gate.waits else context.window)
 
     # The barrier: proposals in the order of (task, index), whatever finished first, meet the newest library.
     library = await newest()
@@ -94,7 +96,7 @@ async def run_step(
     libraries, reports = {"old": library}, {"old": library.apply(())[1]}
     for name, operations in settled.operations.items():
         libraries[name], reports[name] = library.apply(operations)
-    chosen = await context.gate.library(context, step, different(libraries))
+    chosen = await gate.library(context, step, different(libraries))
     learned, report = libraries[chosen.name], reports[chosen.name]
     await context.store.record(
         "library", library_key(learned.digest), StoredLibrary(learned.to_json().decode())
@@ -127,7 +129,13 @@ async def run_step(
 
 
 async def learn(
-    context: Context, step: int, task: Task, group: Group, assembler: PromptAssembler, rewards: Rewards
+    context: Context,
+    gate: Gate,
+    step: int,
+    task: Task,
+    group: Group,
+    assembler: PromptAssembler,
+    rewards: Rewards,
 ) -> GroupRecord:
     """From a mixed group to proposed operations; what breaks here is a fault and costs only this lesson."""
     method, asker, library = context.method, context.asker, assembler.library
@@ -152,9 +160,9 @@ async def learn(
 
         # 4. Semantic advantage: in words, why the better rollouts won; E is in view.
         advantages = await compare(
-            asker, key.do("advantage"), task, group, summaries, library, context.gate.candidates
+            asker, key.do("advantage"), task, group, summaries, library, gate.candidates
         )
-        advantage, gain = await context.gate.lesson(context, step, task, library, advantages, rewards)
+        advantage, gain = await gate.lesson(context, step, task, library, advantages, rewards)
         if advantage is None:
             return GroupRecord(step, task.id, group.signal, graded, gain=gain)
 

@@ -12,10 +12,10 @@ from tfgrpo.engine.plan import Method
 from tfgrpo.engine.records import StepRecord, StoredLibrary, library_key, stored_library
 from tfgrpo.forecast.guesses import ATTEMPTS, QUESTIONS, Cost, Guesses
 from tfgrpo.forecast.ranges import Range, around, flat
-from tfgrpo.journal import CallStatus, CallSummary, JournalReader
+from tfgrpo.journal import CallSummary, JournalReader
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.types import EffectKind, Role
+from tfgrpo.types import EffectKind, EffectStatus, Role
 
 #: The names of the distiller's questions in keys, where they are not those of the phases.
 NAMES = {"summary": "summarize"}
@@ -108,7 +108,7 @@ def measured(
     for call in reader.calls():
         key = call.key
         phase = phase_of(key)
-        if call.state is not CallStatus.COMPLETED or phase is None or call.kind is EffectKind.TOOL:
+        if call.state is not EffectStatus.COMPLETED or phase is None or call.kind is EffectKind.TOOL:
             continue
         if key.index is not None and key.owner.text not in finished:
             continue

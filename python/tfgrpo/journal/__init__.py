@@ -7,12 +7,8 @@ from tfgrpo.journal.journal import Journal
 from tfgrpo.journal.memory import MemoryStore
 from tfgrpo.journal.reader import CallSummary, JournalReader
 from tfgrpo.journal.salvage import Salvage, salvage
-from tfgrpo.protocols import Known as CallState
-from tfgrpo.types import EffectStatus as CallStatus
 
 __all__ = [
-    "CallState",
-    "CallStatus",
     "CallSummary",
     "Journal",
     "JournalReader",

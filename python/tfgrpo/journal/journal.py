@@ -93,6 +93,7 @@ class Journal:
         self._blobs = BlobStore(last_blob)
         #: Attempts of this engine that have not ended, by the rows of their intents.
         self._open: dict[int, KnownEffect] = {}
+        self._superseded = 0  # those that were cut off, and followed by another
         #: Records that are not durable yet, by kind and key; and what they close.
         self._on_the_way: dict[tuple[str, str], bytes] = {}
         self._closing_owners: set[str] = set()
@@ -232,7 +233,7 @@ class Journal:
 
     def open_intents(self) -> int:
         """How many attempts are under way, or were in flight when an engine died: these may have been paid."""
-        return len(self._open) + len(self._effects.left_open)
+        return len(self._open) + self._superseded + len(self._effects.left_open)
 
     def seconds_a_call(self) -> Mapping[Role, float]:
         """How long the completed model calls of earlier engines took in the mean, by role."""
@@ -276,7 +277,9 @@ class Journal:
             await writer.ready()
         writer.check()
         writer.bind()
-        finished = await self._finished(effects)
+        finished = None
+        if not all(self._unfinished(effect.key.text) for effect in effects):
+            finished = await self._finished(effects)
         row, now, remembered = self._last_row, self._clock(), self._effects
         tickets: list[Ticket] = []
         made: list[KnownEffect] = []
@@ -289,10 +292,10 @@ class Journal:
             attempt = 0 if known is None else self._next_attempt(effect, known)
             row += 1
             head = _sealed(row, Intent(key, attempt, effect.role, effect.digest, now, effect.kind))
-            rows.append((row, head, self._blobs.store(effect.request)))
+            rows.append((row, head, self._blobs.store_request(effect.request, effect.digest)))
             made.append(KnownEffect(key, row, attempt, effect.kind, effect.role, effect.digest, now))
             tickets.append(Ticket(effect.key, attempt, row))
-        if len(made) != 1 and len({effect.key for effect in made}) != len(made):
+        if len(made) > 1 and len({effect.key for effect in made}) != len(made):
             raise JournalError("One effect was to be intended twice at once: each has a key of its own.")
         if not made:
             return tickets
@@ -304,6 +307,7 @@ class Journal:
             old = remembered.get(new.key)
             if old is not None and self._open.pop(old.row, None) is not None:
                 writer.in_flight -= 1  # an attempt that was cut off has no outcome to come
+                self._superseded += 1
             remembered.put(new)
             self._open[new.row] = new
         error = await job.done
@@ -324,6 +328,16 @@ class Journal:
             )
         return known.attempt + 1
 
+    def _unfinished(self, key: str) -> bool:
+        """Tell if nothing about a key was let go of, which is the usual case."""
+        owner = owner_text(key)
+        if owner in self._closing_owners:
+            return False
+        live = self._effects.owners.get(owner)
+        if live is not None and (owner != key or key in live):
+            return True
+        return not self._effects.finished_rows(owner)
+
     async def _finished(self, effects: Sequence[Effect]) -> dict[str, KnownEffect] | None:
         """Those of some effects that were let go of, read again; None for the usual case that there is none.
 
@@ -334,15 +348,13 @@ class Journal:
         while True:
             stale: dict[str, list[int]] = {}
             for effect in effects:
-                key = effect.key.text
-                owner = owner_text(key)
+                owner = owner_text(effect.key.text)
                 if owner in self._closing_owners:
                     raise self._closed_owner(owner)
-                live = self._effects.owners.get(owner)
-                if live is not None and (owner != key or key in live):
+                if self._unfinished(effect.key.text):
                     continue
                 rows = self._effects.finished_rows(owner)
-                if rows and (owner not in found or found[owner][0] != rows):
+                if owner not in found or found[owner][0] != rows:
                     stale[owner] = rows
             if not stale:
                 return {owner: known for owner, (_, known) in found.items() if known} if found else None

@@ -41,6 +41,9 @@ class ExperienceLibrary:
     Two libraries are equal exactly if their digests are: the digest covers version, ids, texts and lineage,
     and leaves out credit (bookkeeping about a library), token counts and vectors (derived).
 
+    Ids ("E7-1f0c66ba") are made of an experience's origin: the same replies give the same ids, and libraries that
+    learned different lessons share none. Within a library the number alone ("E7") names an experience as well.
+
     A change costs what it changes, not what the library holds: snapshots share the rest.
 
     Make one with `empty`, `load` or `from_json`.
@@ -191,8 +194,8 @@ class ExperienceLibrary:
         """The same library, version and digest with new credits; who is not named keeps theirs.
 
         Args:
-            credit: experience id to what it was measured to be worth, in any unit; the higher enters a prior
-                first.
+            credit: experience id, or number alone, to what it was measured to be worth, in any unit; the higher
+                enters a prior first.
 
         Raises:
             LibraryError: an id is not in the library, or a credit is not finite.
@@ -250,7 +253,7 @@ class ExperienceLibrary:
         texts_, experiences = np.frombuffer(earlier, np.int64), np.frombuffer(known, np.uint64)
         places = np.flatnonzero((texts_ >= 0) | (experiences > 0))
         return tuple(
-            Duplicate(int(place), experience=f"E{experiences[place]}")
+            Duplicate(int(place), experience=self._core.id_of(f"E{experiences[place]}"))
             if experiences[place]
             else Duplicate(int(place), text=int(texts_[place]))
             for place in places
@@ -293,10 +296,10 @@ class ExperienceLibrary:
         return iter(self.entries)
 
     def __contains__(self, experience_id: object) -> bool:
-        return isinstance(experience_id, str) and self._core.entry_json(experience_id) is not None
+        return isinstance(experience_id, str) and self._core.id_of(experience_id) is not None
 
     def __getitem__(self, experience_id: str) -> Experience:
-        """The living experience of this id.
+        """The living experience of this id, or of this number alone ("E7").
 
         Raises:
             KeyError: there is none.
@@ -332,7 +335,7 @@ def _refusals() -> Iterator[None]:
         ) from error
     except OverflowError as error:
         raise LibraryError(f"a number is out of range: {error}; budgets and counts start at 0.") from error
-    except _core.CoreError as error:
+    except (_core.CoreError, _core.InvariantError) as error:
         raise LibraryError(f"{error}.") from error
 
 

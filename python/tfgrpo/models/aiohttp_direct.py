@@ -27,7 +27,7 @@ _CONTINUE, _SWITCHING = 100, 101
 
 @cache
 def possible() -> bool:
-    """Whether this aiohttp has the inner parts as they are used here."""
+    """Tell whether this aiohttp has the inner parts as they are used here."""
     try:
         handler = inspect.signature(ResponseHandler.set_response_params).parameters
         connect = list(inspect.signature(aiohttp.TCPConnector.connect).parameters)

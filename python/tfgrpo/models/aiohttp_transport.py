@@ -14,7 +14,7 @@ from yarl import URL
 
 from tfgrpo.models import aiohttp_direct
 from tfgrpo.models.aiohttp_errors import FOREIGN, convert, gather
-from tfgrpo.models.transport import CONNECT_TIMEOUT, KEEP_ALIVE, Target, environment_proxy
+from tfgrpo.models.transport import CONNECT_TIMEOUT, KEEP_ALIVE, Session, Target, environment_proxy
 
 _KEY = istr("Idempotency-Key")
 _LARGE = 2**20
@@ -145,3 +145,14 @@ class AiohttpResponse:
     def close(self) -> None:
         """See `Response.close`."""
         self._response.close()
+
+
+def open_session(concurrency: int) -> Session:
+    """Open the connection pool that all models of a run share; the caller closes it (`async with`).
+
+    Args:
+        concurrency: the most connections at once; a call beyond it waits for a free one.
+
+    Must be called inside a running event loop.
+    """
+    return AiohttpSession(concurrency)

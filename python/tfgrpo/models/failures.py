@@ -55,22 +55,22 @@ _PERHAPS_DONE = {408, 502, 504, 524}
 
 
 def is_about_group(error: WireError) -> bool:
-    """Whether a 4xx refuses `n` > 1."""
+    """Tell whether a 4xx refuses `n` > 1."""
     return error.param == "n" or _ABOUT_N.search(error.message) is not None
 
 
 def is_about_schema(error: WireError) -> bool:
-    """Whether a 4xx refuses `response_format`."""
+    """Tell whether a 4xx refuses `response_format`."""
     return error.param.startswith("response_format") or _ABOUT_SCHEMA.search(error.message) is not None
 
 
 def is_about_stream(error: WireError) -> bool:
-    """Whether a 4xx refuses `stream` or `stream_options`."""
+    """Tell whether a 4xx refuses `stream` or `stream_options`."""
     return error.param.startswith("stream") or _ABOUT_STREAM.search(error.message) is not None
 
 
 def is_about_stream_options(error: WireError) -> bool:
-    """Whether a 4xx refuses `stream_options` only."""
+    """Tell whether a 4xx refuses `stream_options` only."""
     return error.param.startswith("stream_options") or _ABOUT_OPTIONS.search(error.message) is not None
 
 

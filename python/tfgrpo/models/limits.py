@@ -71,7 +71,7 @@ class LimitReader:
         self._left = 0
 
     def read(self, headers: Mapping[str, str], status: int = 200) -> tuple[LimitReading, ...]:
-        """What a response's headers say, at most one reading a kind; never raises.
+        """Read a response's headers: at most one reading a kind; never raises.
 
         Args:
             headers: a case-insensitive mapping.

@@ -107,7 +107,7 @@ class LocalServer:
         await self._stop()
 
     async def recount(self, texts: Sequence[str]) -> int:
-        """How many tokens these answers cost, as the model counts them, each with the token that ends it.
+        """Count the tokens that these answers cost, as the model counts them, each with the token that ends it.
 
         llama.cpp reports the completion tokens of only one of the `n` answers to a group request. This is
         exact for plain text that ended by itself, and one too many for an answer cut off at the limit. With

@@ -125,7 +125,7 @@ class OpenAIModel:
 
     @property
     def admission_key(self) -> tuple[str, str, str]:
-        """Which limits its calls count against: provider, model, and the key by its hash."""
+        """The limits that its calls count against: provider, model, and the key by its hash."""
         return str(self._url), self.name, hashlib.sha256((self._api_key or "").encode()).hexdigest()
 
     @property

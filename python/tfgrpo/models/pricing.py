@@ -1,4 +1,4 @@
-"""What a call costs in US dollars, by configured prices."""
+"""The cost of a call in US dollars, by configured prices."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class StreamReader:
         return wire.completion(choices, self._usage, self._model)
 
     def _sniff(self, piece: bytes) -> bool:
-        """Whether this is a stream, as far as can be told yet."""
+        """Tell whether this is a stream, as far as can be told yet."""
         if self._is_stream is None and (begun := piece.lstrip()):
             self._is_stream = begun[0] in _BEGINNINGS
         return bool(self._is_stream)

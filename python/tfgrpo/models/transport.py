@@ -1,4 +1,4 @@
-"""How requests leave and answers arrive: a small protocol, so that the HTTP client can be chosen.
+"""The way of requests and answers: a small protocol, so that the HTTP client can be chosen.
 
 A transport sends a request once, follows no redirect, keeps no cookie and gives every failure as one of the
 errors below. It decides nothing else: deadlines, retries and what an answer means belong to its caller.
@@ -57,7 +57,7 @@ class Response(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether the whole body was read, so that the connection is free again."""
+        """Tell whether the whole body was read, so that the connection is free again."""
         ...
 
     async def read(self, limit: int) -> bytes:
@@ -120,19 +120,6 @@ class Session(Protocol):
     ) -> None:
         """Close all connections."""
         ...
-
-
-def open_session(concurrency: int) -> Session:
-    """Open the connection pool that all models of a run share; the caller closes it (`async with`).
-
-    Args:
-        concurrency: the most connections at once; a call beyond it waits for a free one.
-
-    Must be called inside a running event loop.
-    """
-    from tfgrpo.models.aiohttp_transport import AiohttpSession
-
-    return AiohttpSession(concurrency)
 
 
 def environment_proxy(url: URL) -> tuple[str | None, dict[str, str] | None]:

@@ -261,7 +261,7 @@ async def _fill(weights: Weights, target: Path, meter: Meter) -> None:
 
 
 def _adopt(weights: Weights, target: Path, meter: Meter) -> bool:
-    """Whether a file without a receipt (put there by hand, or touched) is the right one; else delete it."""
+    """Tell whether a file without a receipt (put there by hand, or touched) is the right one; else delete it."""
     if not target.is_file():
         return False
     if digest(target, meter) == weights.sha256:

@@ -35,7 +35,7 @@ class Completion(msgspec.Struct, frozen=True):
 
 
 class WireError(msgspec.Struct, frozen=True):
-    """What an error body says, as far as it says it."""
+    """The content of an error body, as far as it tells."""
 
     message: str
     code: str = ""
@@ -328,7 +328,7 @@ def _count(value: Any) -> int | None:
 
 
 def decode_error(body: bytes) -> WireError:
-    """What an error body says; a body in no known form is quoted as it is."""
+    """Read an error body; one in no known form is quoted as it is."""
     try:
         value = loads(body)
     except ValueError:

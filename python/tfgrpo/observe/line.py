@@ -1,4 +1,4 @@
-"""What the live line says, as pieces of text: the rate and what holds it back, tokens, money. Draws nothing."""
+"""The pieces of text of the live line: the rate and what holds it back, tokens, money. Draws nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def admission_pieces(state: AdmissionState, at: float) -> list[Piece]:
 
 
 def wait_pieces(sampled: Sampled) -> list[Piece]:
-    """How many calls wait for what else."""
+    """The calls that wait for something else, counted by reason."""
     pieces = []
     for reason, count in sampled.waits.items():
         kind = reason.removeprefix("retry: ")
@@ -80,7 +80,7 @@ def account_pieces(usage: Usage, budget: float | None) -> list[Piece]:
 
 
 def busy(state: AdmissionState) -> bool:
-    """Whether an admission has anything to tell."""
+    """Tell whether an admission has anything to show."""
     return bool(state.in_flight or state.waiting or state.achieved)
 
 

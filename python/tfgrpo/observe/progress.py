@@ -238,7 +238,7 @@ class Progress:
         return pieces
 
     def _providers(self) -> list[tuple[str, list[Piece]]]:
-        """What passes through each admission, named where there are several, and what waits elsewhere."""
+        """The traffic of each admission, named where there are several, and the calls that wait elsewhere."""
         if self._sampled is None:
             return []
         shown = {name: state for name, state in self._sampled.admissions.items() if busy(state)}

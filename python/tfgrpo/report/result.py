@@ -120,25 +120,16 @@ class LibraryResult(Record, frozen=True, kw_only=True):
     in_prior: int
 
 
-class RetiredExperience(Record, frozen=True, kw_only=True):
-    """An experience that left the library in `version`; earlier prompts still hold its lines."""
-
-    version: int
-    experience: Experience
-
-
 class LibraryFile(Record, frozen=True, kw_only=True):
     """A library file, `library/vNNNN.json`; written and checked by the Rust core, described here."""
 
     format: Literal["tfgrpo-library"]
-    format_version: Literal[2]
+    format_version: Literal[3]
     version: int
     next_id: int
     digest: str
-    compacted: int = 0
     tokenizer: Literal["o200k", "cl100k"] = "o200k"
     entries: tuple[Experience, ...]
-    retired: tuple[RetiredExperience, ...] = ()
 
 
 class Result(Record, frozen=True, kw_only=True):

@@ -147,7 +147,7 @@ class EffectWatch(Watcher):
 
 
 def is_cut_off(rollout: Rollout) -> bool:
-    """Whether a rollout is a straggler that was cut off: nobody's fault, and in no statistic."""
+    """Tell whether a rollout is a straggler that was cut off: nobody's fault, and in no statistic."""
     # The first two versions recorded a fault of that name.
     return rollout.ending is Ending.CUT_OFF or (
         rollout.fault is not None and rollout.fault.error == CutOffError.__name__

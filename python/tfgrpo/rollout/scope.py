@@ -174,7 +174,7 @@ class AttemptScope:
 
     @property
     def truncated(self) -> bool:
-        """Whether the answer is a reply that the length limit cut off."""
+        """Tell whether the answer is a reply that the length limit cut off."""
         last = self._last
         return last is not None and last.stop_reason is StopReason.LENGTH and last.content == self.answer
 
@@ -204,7 +204,7 @@ class AttemptScope:
 
     @property
     def diverged(self) -> int:
-        """How many effects that an earlier engine had completed were not asked for again."""
+        """The number of effects that an earlier engine had completed and that were not asked for again."""
         return sum(key not in self._made for key in self._dispatcher.store.done(self.key))
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class AttemptScope:
 
 
 def complete_request(request: ModelRequest, temperature: float | None) -> ModelRequest:
-    """What an agent asks, checked and with the attempt's temperature where it names none.
+    """Check a request of an agent, and complete it with the attempt's temperature where it names none.
 
     Raises:
         UsageError: it is no request, or has no messages that can be read.

@@ -278,7 +278,7 @@ async def _work(store: Store, inputs: Inputs, directory: Path | None, guests: Gu
             library = inputs.library
             if inputs.kind == "practice":
                 await run_evaluation(context, [Arm("baseline", library)], held_out)
-                library = await run_practice(context, library)
+                library = await run_practice(context, library, build_gate(inputs.method))
             await run_evaluation(context, [Arm("learned", library)], held_out)
     except RunStoppedError as error:
         raise _resumable(error, directory) from None
@@ -297,7 +297,9 @@ async def _open(
     if models is None:
         place = directory or Path.cwd()
         models = await open_models(endpoints, limits, stack, place, guests.fetching)
-    verifier = guests.verifier or await anyio.to_thread.run_sync(build_verifier, config.verifier)
+    verifier = guests.verifier
+    if verifier is None:
+        verifier = await anyio.to_thread.run_sync(build_verifier, config.verifier)
     stack.push_async_callback(close_verifier, verifier)
     for role in unpriced(config):
         hooks.emit(
@@ -328,7 +330,6 @@ async def _open(
         verifier=verifier,
         asker=build_asker(config, inputs.prompts, dispatcher),
         hooks=hooks,
-        gate=build_gate(inputs.method),
         screens=(Overtaken(),),
         cache=build_cache(endpoints[Role.ROLLOUT]),
         directory=None if directory is None else directory / LIBRARY,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import anyio
 import anyio.to_thread
@@ -47,12 +47,13 @@ class Engine:
     stopped: what is completed is answered from the store, and is never paid twice.
 
     Args:
-        model: answers the calls: an `Endpoint`, a `Model` of your own, or a mapping from role to either.
+        model: answers the calls: a `Model` of your own; an endpoint as a mapping with the keys of `[model]`, such as
+            `{"base_url": …, "name": …, "api_key_env": …}` or `{"local": "default"}`; or a mapping from role to either.
         store: a path, at which a store is made or opened; a `Store` of your own, which stays open; None keeps
             everything in memory, so that nothing outlives the engine.
         limits: of each provider.
         budget: the hard stop, over all engines on this store.
-        price: of the calls of a `Model` of your own; an `Endpoint` has its price with it.
+        price: of the calls of a `Model` of your own; an endpoint has its price with it.
         hooks: called with every event (`tfgrpo.events`).
         tools: that agents may call by name.
         seed: the sampling seeds of all calls follow from it.
@@ -67,7 +68,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Model | Endpoint | Mapping[Role, Model | Endpoint],
+        model: Model | Mapping[str, Any] | Mapping[Role, Model | Mapping[str, Any]],
         *,
         store: Store | str | Path | None = None,
         limits: Limits | None = None,
@@ -79,10 +80,11 @@ class Engine:
         stop: StopSwitch | None = None,
         fetching: Fetching = no_fetching,
     ) -> None:
-        given = model if isinstance(model, Mapping) else dict.fromkeys(Role, model)
+        one = not isinstance(model, Mapping) or bool(model.keys() & {"base_url", "local"})
+        given: Mapping[Any, Any] = dict.fromkeys(Role, model) if one else cast("Mapping[Any, Any]", model)
         if not given:
             raise ConfigError(
-                "An engine needs a model; give a Model, an Endpoint, or a mapping from role to one."
+                "An engine needs a model; give a Model, an endpoint, or a mapping from role to one."
             )
         self._given = {_role(role): _model(entry) for role, entry in given.items()}
         self._place = store

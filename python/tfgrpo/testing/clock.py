@@ -88,12 +88,12 @@ class VirtualClock:
 
     @property
     def held(self) -> bool:
-        """Whether real work is known to be outstanding."""
+        """Tell whether real work is known to be outstanding."""
         return self._held > 0
 
     @staticmethod
     def _workers() -> tuple[int, bool]:
-        """How many threads of `anyio.to_thread` there are, and whether one of them works."""
+        """The number of threads of `anyio.to_thread`, and whether one of them works."""
         workers = [thread for thread in threading.enumerate() if hasattr(thread, "idle_workers")]
         return len(workers), any(worker not in worker.idle_workers for worker in workers)
 

@@ -1,4 +1,4 @@
-"""Which calls break, and how: a plan that is data, the same whatever order the calls finish in."""
+"""The plan of faults, which calls break and how: data, the same whatever order the calls finish in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfgrpo.types import ModelRequest
 
 
 class FaultType(StrEnum):
-    """How a call breaks, as a client meets it."""
+    """The ways in which a call breaks, as a client meets them."""
 
     CONNECT = "connect"
     """No connection. (A running loopback server cannot refuse one: it resets it before any work.)"""
@@ -64,12 +64,12 @@ class FaultType(StrEnum):
 
     @property
     def paid(self) -> bool:
-        """Whether the provider does (and bills) the work although the call breaks."""
+        """Tell whether the provider does (and bills) the work although the call breaks."""
         return self in _PAID
 
     @property
     def answered(self) -> bool:
-        """Whether a patient client gets a usable answer all the same."""
+        """Tell whether a patient client gets a usable answer all the same."""
         return self in _ANSWERED
 
 

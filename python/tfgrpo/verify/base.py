@@ -1,4 +1,4 @@
-"""What the comparing verifiers have in common."""
+"""The common parts of the comparing verifiers."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs, as far as the event loop knows."""
+        """Tell whether the process still runs, as far as the event loop knows."""
         return self._process.returncode is None
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:

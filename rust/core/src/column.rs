@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::invariant::promised;
 use bytemuck::Pod;
 
 /// Bytes that stay where they are and as they are, such as a mapped file.
@@ -43,10 +44,10 @@ impl<T: Pod> Deref for Column<T> {
     fn deref(&self) -> &[T] {
         match self {
             Self::Own(values) => values,
-            // It was verified when it was lent, and lenders keep their bytes: the defaults are never taken.
+            // It was verified when it was lent.
             Self::Lent(lender, range) => {
-                let bytes = (**lender).as_ref().get(range.clone()).unwrap_or_default();
-                bytemuck::try_cast_slice(bytes).unwrap_or_default()
+                let bytes = promised((**lender).as_ref().get(range.clone()), "a lender keeps its bytes");
+                promised(bytemuck::try_cast_slice(bytes).ok(), "lent bytes stay aligned")
             }
         }
     }

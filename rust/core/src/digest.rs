@@ -47,7 +47,7 @@ impl Netstrings {
 
     /// A number as a field.
     pub fn count(&mut self, number: u64) {
-        let digits = number.checked_ilog10().unwrap_or(0) + 1;
+        let digits = number.max(1).ilog10() + 1; // 0 has one digit, like 1
         self.number(u64::from(digits));
         self.0.push(b':');
         self.number(number);

@@ -72,6 +72,9 @@ pub enum Error {
         "its index, the .index file beside it, cannot be used: {0}; delete that file, nothing is lost by it"
     )]
     Index(String),
+    /// The crate broke a rule of its own: a bug, whatever the input was.
+    #[error("the core broke a rule of its own: {0}; please report this with what led to it")]
+    Invariant(&'static str),
     /// A limit admits nothing.
     #[error("the limit {0} must be greater than 0; leave it out for no limit")]
     Limit(&'static str),

@@ -2,7 +2,7 @@
 //!
 //! No network, disk, thread, clock, randomness or Python: time is an argument, bytes go in and come out.
 //!
-//! - [`library`] is the immutable experience library and [`apply`] the only way to change one;
+//! - [`library`] is the immutable experience library, with `apply` as the only way to change one;
 //! - [`text`], [`digest`] and [`tokens`] give an experience its one form, its identity and its length;
 //! - [`minhash`], [`embed`] and [`scan`] find what is written or meant alike, [`guard`] tells what differs, and
 //!   [`similar`] puts them together;
@@ -11,15 +11,12 @@
 
 #![forbid(unsafe_code)]
 
-pub mod apply;
-mod chunk;
 mod column;
 pub mod digest;
 pub mod embed;
 pub mod error;
-mod file;
 pub mod guard;
-pub mod index;
+mod invariant;
 pub mod library;
 pub mod limit;
 pub mod minhash;
@@ -31,10 +28,10 @@ pub mod similar;
 pub mod text;
 pub mod tokens;
 
-pub use apply::{ApplyReport, DroppedOperation};
 pub use column::Lender;
 pub use error::{Error, Result};
-pub use library::{Experience, Id, Library, Retired, Revision};
+pub use library::apply::{ApplyReport, DroppedOperation};
+pub use library::{Experience, Id, Library, Number, Revision};
 pub use limit::{Admission, Binding, Demand, Kind, Outcome, Poll, RateLimit, Reading, Snapshot};
 pub use operation::{Operation, OperationKind};
 pub use prior::TokenPrior;

@@ -12,6 +12,7 @@ mod bucket;
 mod gradient;
 mod hidden;
 mod meter;
+mod overload;
 mod queue;
 mod recent;
 mod terms;
@@ -28,12 +29,6 @@ use recent::Recent;
 pub use terms::{Binding, Demand, Outcome, Poll, RateLimit, Snapshot};
 
 use crate::error::{Error, Result};
-
-/// Pause after the first, second, … 429 in a row that no header explains: doubling, in seconds.
-const FIRST_PAUSE: f64 = 0.5;
-const LONGEST_PAUSE: f64 = 60.0;
-/// An overloaded provider sees no growth for so long (seconds).
-const RESPITE: f64 = 15.0;
 
 #[derive(Debug)]
 struct Lease {
@@ -197,7 +192,7 @@ impl Admission {
             let (Some(slot), Some(mark), Some(sent)) =
                 (self.meters.get_mut(place), marks.get(place), self.sent.get(place))
             else {
-                continue;
+                return Err(Error::Invariant("a kind of limit has no place"));
             };
             match slot {
                 Some(meter) => meter.read(reading, amount, *mark, refused),
@@ -371,13 +366,13 @@ impl Admission {
             }
         };
         let idle = self.leases.is_empty();
-        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+        let state = self.buckets.iter().zip(&self.meters).zip(self.pending);
+        for (kind, ((bucket, meter), pending)) in Kind::ALL.into_iter().zip(state) {
             let amount = demand.of(kind);
-            if let Some(Some(bucket)) = self.buckets.get(place) {
+            if let Some(bucket) = bucket {
                 gate(bucket.ready_at(amount), Binding::of(kind));
             }
-            if let Some(Some(meter)) = self.meters.get(place) {
-                let pending = self.pending.get(place).copied().unwrap_or_default();
+            if let Some(meter) = meter {
                 gate(meter.ready_at(amount, pending, idle), Binding::of(kind));
             }
         }
@@ -401,65 +396,15 @@ impl Admission {
         }
     }
 
-    /// A 429.
-    fn cut(&mut self, lease: &Lease, retry_after: Option<f64>) {
-        self.limited += 1;
-        self.refused += 1.0;
-        self.gradient = None;
-        let asked = retry_after.filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-        if lease.episode < self.episode {
-            self.pause(asked.unwrap_or(0.0));
-            return;
-        }
-        if lease.explained {
-            // The meter knows when there will be enough; the provider may know of more.
-            self.pause(asked.unwrap_or(0.0));
-            return;
-        }
-        self.episode += 1;
-        self.strikes = self.strikes.saturating_add(1);
-        let growing = (FIRST_PAUSE * 2.0_f64.powi(self.strikes - 1)).min(LONGEST_PAUSE);
-        self.pause(asked.unwrap_or(growing));
-        let at = lease.sent.map_or(self.now, |[mark, ..]| mark.at);
-        let (now, resume) = (self.now, self.paused_until);
-        if let Some(hidden) = &mut self.hidden {
-            hidden.cut(at, lease.accepted, now, resume);
-        } else {
-            // What got through lately, burst included: half of it while we were ramping up.
-            let share = if self.ramp.is_some() { 0.5 } else { 0.7 };
-            let guess = share * self.recent.per_second_lately(now);
-            let mut hidden = Hidden::new(guess, at, lease.accepted, now);
-            hidden.hold(resume);
-            self.hidden = Some(hidden);
-        }
-        self.ramp = None;
-    }
-
-    /// The provider is overloaded: nothing grows for a while.
-    fn respite(&mut self, retry_after: Option<f64>) {
-        let until = self.now + RESPITE;
-        if let Some(hidden) = &mut self.hidden {
-            hidden.hold(until);
-        }
-        if let Some(ramp) = &mut self.ramp {
-            ramp.hold(until);
-        }
-        self.pause(retry_after.filter(|seconds| seconds.is_finite() && *seconds >= 0.0).unwrap_or(0.0));
-    }
-
-    fn pause(&mut self, seconds: f64) {
-        self.paused_until = self.paused_until.max(self.now + seconds);
-    }
-
     /// Calls a second that the rates permit calls of this demand. The ramp is our caution, and permits nothing.
     fn permitted(&self, demand: Demand) -> Option<f64> {
         let mut least = f64::INFINITY;
-        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+        for (kind, (bucket, meter)) in Kind::ALL.into_iter().zip(self.buckets.iter().zip(&self.meters)) {
             let amount = demand.of(kind).max(1.0);
-            if let Some(Some(bucket)) = self.buckets.get(place) {
+            if let Some(bucket) = bucket {
                 least = least.min(bucket.per_second() / amount);
             }
-            if let Some(Some(meter)) = self.meters.get(place) {
+            if let Some(meter) = meter {
                 least = least.min(meter.per_second() / amount);
             }
         }

@@ -7,6 +7,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::invariant::promised;
 use crate::text;
 
 /// Slots of a signature.
@@ -99,7 +100,7 @@ impl Least {
     }
 
     fn flush(&mut self) {
-        let shingles = self.waiting.get(..self.count).unwrap_or_default();
+        let shingles = promised(self.waiting.get(..self.count), "no more shingles wait than have a place");
         self.arch.dispatch(Minima { shingles, least: &mut self.hashes });
         self.count = 0;
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::column::Column;
+use crate::invariant::promised;
 
 /// One posting as a number: the hash above, the experience below, so that numbers sort by (hash, experience).
 fn posting(hash: u32, number: u32) -> u64 {
@@ -54,7 +55,7 @@ impl Postings {
     pub fn find(&self, hash: u32, cap: usize) -> impl Iterator<Item = u32> {
         self.runs.iter().flat_map(move |run| {
             let start = lower_bound(run, posting(hash, 0));
-            let found = run.get(start..).unwrap_or_default();
+            let found = promised(run.get(start..), "a search ends within its run");
             found
                 .iter()
                 .take(cap)
@@ -68,9 +69,9 @@ impl Postings {
         self.runs.iter().flat_map(move |run| {
             let mut start = 0;
             hashes.iter().enumerate().flat_map(move |(place, hash)| {
-                let rest = run.get(start..).unwrap_or_default();
+                let rest = promised(run.get(start..), "a search ends within its run");
                 start += gallop(rest, posting(*hash, 0));
-                let found = run.get(start..).unwrap_or_default();
+                let found = promised(run.get(start..), "a search ends within its run");
                 let same = found.iter().take(cap).take_while(move |found| *found >> 32 == u64::from(*hash));
                 same.map(move |found| (place, number(*found)))
             })
@@ -110,7 +111,8 @@ fn gallop(run: &[u64], wanted: u64) -> usize {
         step *= 2;
     }
     let low = step / 2;
-    low + run.get(low..run.len().min(step + 1)).unwrap_or_default().partition_point(|found| *found < wanted)
+    low + promised(run.get(low..run.len().min(step + 1)), "a window lies within its run")
+        .partition_point(|found| *found < wanted)
 }
 
 /// Hashes are spread evenly, so the place of one can be guessed: the search starts there and widens.
@@ -128,7 +130,7 @@ fn lower_bound(run: &[u64], wanted: u64) -> usize {
         high = (high + step).min(run.len());
         step *= 2;
     }
-    let window = run.get(low..high).unwrap_or_default();
+    let window = promised(run.get(low..high), "a window lies within its run");
     low + window.partition_point(|found| *found < wanted)
 }
 

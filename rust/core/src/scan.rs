@@ -9,6 +9,7 @@
 mod best;
 mod simd;
 
+use crate::invariant::promised;
 pub use best::Best;
 use best::{Nearest, sift};
 use simd::{BLOCK, Kernel, LANES, Level, Wide, Work};
@@ -199,7 +200,7 @@ fn blocks<K: Kernel>(kernel: K, query: &Code, rows: &[Code], mut each: impl FnMu
             *to = *from;
         }
         kernel.distances(query, &block, &mut distances);
-        each(distances.get(..rest.len()).unwrap_or_default());
+        each(promised(distances.get(..rest.len()), "a rest is shorter than a block"));
     }
 }
 
@@ -277,14 +278,16 @@ impl<'a, I: Iterator<Item = Vectors<'a>>> Work for NearestVectors<'_, I> {
             let values = values.chunks((self.query.dims * CHUNK).max(1)).chain(std::iter::repeat(&[][..]));
             for (values, inverse_norms) in values.zip(inverse_norms.chunks(CHUNK)) {
                 let mut products = [0; CHUNK];
-                let out = products.get_mut(..inverse_norms.len()).unwrap_or_default();
+                let out =
+                    promised(products.get_mut(..inverse_norms.len()), "a chunk has at most so many rows");
                 Dots { query: self.query, rows: values, out }.run(kernel);
                 for (dots, inverse_norms) in products.chunks(BLOCK).zip(inverse_norms.chunks(BLOCK)) {
                     let mut similarities = [0.0; BLOCK];
                     for ((to, dot), inverse_norm) in similarities.iter_mut().zip(dots).zip(inverse_norms) {
                         *to = self.query.similarity(*dot, *inverse_norm);
                     }
-                    let similarities = similarities.get(..inverse_norms.len()).unwrap_or_default();
+                    let similarities =
+                        promised(similarities.get(..inverse_norms.len()), "a block has at most so many rows");
                     let threshold = best.threshold();
                     // What is no number is for `push` to judge.
                     let may = |one: &f32| (*one >= threshold) | one.is_nan() | threshold.is_nan();

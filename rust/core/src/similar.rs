@@ -10,7 +10,8 @@ use serde::Serialize;
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::guard::{self, Changed, Relation};
-use crate::library::{Experience, Id, Library, Meaning, Seen};
+use crate::invariant::promised;
+use crate::library::{Experience, Id, Library, Meaning, Number, Seen};
 use crate::minhash::{self, Signature, Signer};
 use crate::scan::{Scan, Vectors};
 use crate::text;
@@ -89,7 +90,9 @@ pub enum Twin {
 
 /// A row as one number: its chunk's place above, its own place below. Orders like ids.
 fn row_of(chunk: usize, place: usize) -> u32 {
-    u32::try_from(chunk << 8 | place).unwrap_or(u32::MAX)
+    let row = u32::try_from(chunk << 8 | place).ok();
+    debug_assert!(row.is_some(), "numbers are 32 bits, and so are rows");
+    row.unwrap_or(u32::MAX) // no row is there: it is passed over
 }
 
 impl Library {
@@ -218,28 +221,29 @@ impl Library {
     fn at(&self, row: u32) -> Option<(&Experience, &Signature, &[i8], f32)> {
         let chunk = self.chunks.get(row as usize >> 8)?;
         let place = row as usize & 255;
+        debug_assert!(chunk.is_whole() && place < chunk.len(), "a row that was found is in every column");
         let norm = chunk.inverse_norms.get(place)?;
         Some((chunk.entries.get(place)?, chunk.signatures.get(place)?, chunk.vector(place), *norm))
     }
 
-    fn row(&self, id: Id) -> Option<u32> {
-        let chunk = self.slot(id).ok()?;
-        Some(row_of(chunk, self.chunks.get(chunk)?.place(id)?))
+    fn row(&self, number: Number) -> Option<u32> {
+        let chunk = self.slot(number).ok()?;
+        Some(row_of(chunk, self.chunks.get(chunk)?.place(number)?))
     }
 
     /// Experiences that share a hash with a text: those written alike. Some may be gone or have another text now.
-    pub(crate) fn candidates(&self, seen: &Seen) -> impl Iterator<Item = Id> {
-        seen.hashes().flat_map(|hash| self.postings.find(hash, BUCKET)).map(|number| Id::new(number.into()))
+    pub(crate) fn candidates(&self, seen: &Seen) -> impl Iterator<Item = Number> {
+        seen.hashes().flat_map(|hash| self.postings.find(hash, BUCKET)).map(Number::new)
     }
 
     /// The rows of those candidates that are written most like a text, in row order.
-    fn alike(&self, candidates: impl Iterator<Item = Id>, seen: &Seen) -> Vec<u32> {
-        let rows = candidates.filter_map(|id| self.row(id));
+    fn alike(&self, candidates: impl Iterator<Item = Number>, seen: &Seen) -> Vec<u32> {
+        let rows = candidates.filter_map(|number| self.row(number));
         closest(rows, |row| self.at(*row).map(|(_, signature, ..)| signature), seen)
     }
 
     /// The oldest of the living experiences among `candidates` that says the same as a text.
-    pub(crate) fn twin(&self, candidates: impl Iterator<Item = Id>, seen: &Seen) -> Option<Id> {
+    pub(crate) fn twin(&self, candidates: impl Iterator<Item = Number>, seen: &Seen) -> Option<Id> {
         self.alike(candidates, seen)
             .into_iter()
             .filter_map(|row| self.at(row))
@@ -300,7 +304,7 @@ pub(crate) fn pairs(posted: &[u64]) -> Vec<(u32, u32)> {
     let mut pairs = Vec::new();
     for bucket in posted.chunk_by(|a, b| upper(*a) == upper(*b)) {
         for (length, later) in bucket.iter().enumerate().skip(1) {
-            let earlier = bucket.get(..length.min(BUCKET)).unwrap_or_default();
+            let earlier = promised(bucket.get(..length.min(BUCKET)), "what is earlier is in the bucket");
             pairs.extend(earlier.iter().map(|earlier| (lower(*later), lower(*earlier))));
         }
     }

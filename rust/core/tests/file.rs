@@ -70,10 +70,10 @@ fn token_counts_are_derived_and_not_believed() {
 
 #[test]
 fn another_format_is_named() {
-    let newer = file().replace("\"format_version\": 2", "\"format_version\": 3, \"mood\": \"new\"");
+    let newer = file().replace("\"format_version\": 3", "\"format_version\": 4, \"mood\": \"new\"");
     assert_eq!(
         Library::from_json(newer.as_bytes()).unwrap_err(),
-        Error::FormatVersion { found: 3, expected: 2 }
+        Error::FormatVersion { found: 4, expected: 3 }
     );
     for wrong in [file().replace("tfgrpo-library", "cookbook"), file().replace("\"text\"", "\"lyrics\"")] {
         assert!(matches!(Library::from_json(wrong.as_bytes()), Err(Error::Format(_))));
@@ -108,4 +108,35 @@ fn credit_goes_to_the_living_and_is_a_number() {
     let give = |id: &str, credit| library.with_credit(&BTreeMap::from([(id.to_owned(), credit)]));
     assert_eq!(give("E2", 1.0).unwrap_err(), Error::UnknownExperience("E2".into()));
     assert!(matches!(give("E1", f64::NAN), Err(Error::Credit { .. })));
+}
+
+/// A file that the first version wrote: E2 was revised and E4 withdrawn, and its log was never compacted.
+const SECOND: &[u8] = include_bytes!("files/format2.json");
+
+#[test]
+fn a_file_of_format_version_2_keeps_its_digest_and_its_bytes_until_it_changes() {
+    let library = Library::from_json(SECOND).unwrap();
+    let text = std::str::from_utf8(SECOND).unwrap();
+    assert!(text.contains("\"retired\"") && text.contains(library.digest()));
+    assert_eq!(library.to_json().unwrap(), SECOND);
+    assert_eq!(library.apply(vec![]).0.to_json().unwrap(), SECOND);
+    let prior = library.prior("", 1000);
+    assert!(!prior.text.contains("[E4]") && !prior.text.contains("withdrawn"));
+    assert!(prior.text.contains("[E2] Write a mass in kg.\n[E3] "));
+
+    let next = library.apply(vec![add("draw it")]).0;
+    let written = String::from_utf8(next.to_json().unwrap()).unwrap();
+    assert!(written.contains("\"format_version\": 3") && !written.contains("retired"));
+    assert_eq!(Library::from_json(written.as_bytes()).unwrap(), next);
+    assert_eq!(next.next_id(), library.next_id() + 1);
+    let ids: Vec<String> = next.entries().map(|entry| entry.id.to_string()).collect();
+    assert_eq!(ids.iter().filter(|id| id.contains('-')).count(), 1); // what is added has a tag, what was there has none
+    assert!(ids.contains(&"E1".to_owned()));
+}
+
+#[test]
+fn a_log_is_refused_where_the_format_has_none() {
+    let text = std::str::from_utf8(SECOND).unwrap();
+    let newer = text.replace("\"format_version\": 2", "\"format_version\": 3");
+    assert!(matches!(Library::from_json(newer.as_bytes()), Err(Error::Format(_))));
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use tfgrpo_core::{Demand, Kind, Outcome, RateLimit, Reading};
 
-use crate::refused;
+use crate::error::refused;
 
 /// A reading as Python has it: kind, limit, remaining, reset, window.
 type Told = (usize, Option<f64>, Option<f64>, Option<f64>, Option<f64>);

@@ -5,25 +5,15 @@
 #![allow(missing_docs, clippy::needless_pass_by_value)] // Python sees the stubs; arguments come owned
 
 mod admission;
+mod error;
 mod library;
 
 use pyo3::buffer::PyBuffer;
-use pyo3::create_exception;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tfgrpo_core::{Error, Tokenizer};
 
-create_exception!(
-    tfgrpo._core,
-    CoreError,
-    PyValueError,
-    "An argument that the Rust core refuses; the text says why."
-);
-
-fn refused(error: Error) -> PyErr {
-    CoreError::new_err(error.to_string())
-}
+use error::{CoreError, InvariantError, refused};
 
 #[pyfunction]
 #[pyo3(signature = (text, tokenizer="o200k"))]
@@ -58,5 +48,5 @@ mod _core {
     #[pymodule_export]
     use super::library::Library;
     #[pymodule_export]
-    use super::{CoreError, count_tokens, embed, tokenizer_for_model};
+    use super::{CoreError, InvariantError, count_tokens, embed, tokenizer_for_model};
 }

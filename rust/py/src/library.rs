@@ -9,7 +9,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyBytes;
 use tfgrpo_core::{Error, Lender, Operation, TokenPrior, Tokenizer, Twin};
 
-use crate::refused;
+use crate::error::refused;
 
 #[pyclass(frozen, module = "tfgrpo._core")]
 pub struct Library(tfgrpo_core::Library);
@@ -55,6 +55,10 @@ impl Library {
     fn entry_json<'py>(&self, py: Python<'py>, id: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let json = self.0.entry_json(id).map_err(refused)?;
         Ok(json.map(|json| PyBytes::new(py, &json)))
+    }
+
+    fn id_of(&self, name: &str) -> Option<String> {
+        self.0.find(name).map(|entry| entry.id.to_string())
     }
 
     #[pyo3(signature = (operations, vectors=None))]
@@ -116,8 +120,11 @@ impl Library {
                 for twin in twins {
                     let (text, experience) = match twin {
                         None => (-1, 0),
-                        Some(Twin::Text(place)) => (i64::try_from(place).unwrap_or(i64::MAX), 0),
-                        Some(Twin::Experience(id)) => (-1, id.number()),
+                        Some(Twin::Text(place)) => {
+                            let place = i64::try_from(place);
+                            (place.map_err(|_| Error::Invariant("a place fits into 63 bits"))?, 0)
+                        }
+                        Some(Twin::Experience(id)) => (-1, u64::from(id.number().get())),
                     };
                     texts.extend_from_slice(&text.to_ne_bytes());
                     experiences.extend_from_slice(&experience.to_ne_bytes());

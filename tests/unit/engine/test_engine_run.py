@@ -45,7 +45,7 @@ def run_resume(model: ScriptedModel, folder: Path, **more: object) -> tfgrpo.Run
 
 
 def test_a_run_ends_with_a_library_a_verdict_and_its_files(tmp_path: Path) -> None:
-    config = make_config(tmp_path, practice=8, practice__epochs=2)
+    config = make_config(tmp_path, practice=8, practice__epochs=2, practice__consolidate="none")
     run = run_practice(config, ScriptedModel(SCRIPT), tmp_path)
     assert run.comparison is not None
     assert run.comparison.tasks == 5
@@ -301,7 +301,9 @@ def test_summaries_that_fail_cost_their_lessons_and_not_the_run(tmp_path: Path) 
 
 
 def test_without_ground_truth_practice_tasks_need_no_truth(tmp_path: Path) -> None:
-    config = make_config(tmp_path, practice=6, truth=False, practice__ground_truth=False)
+    config = make_config(
+        tmp_path, practice=6, truth=False, practice__ground_truth=False, practice__consolidate="none"
+    )
     run_practice(config, ScriptedModel(SCRIPT), tmp_path)
     recorded = Recorded(tmp_path)
     assert recorded.signals()[Signal.MIXED] > 0
@@ -342,7 +344,7 @@ def test_a_consolidation_that_keeps_everything_is_obeyed(tmp_path: Path) -> None
             return '{"operations": []}'
         return str(SCRIPT(request))
 
-    run_practice(make_config(tmp_path), ScriptedModel(keep), tmp_path)
+    run_practice(make_config(tmp_path, practice__batch_size=6), ScriptedModel(keep), tmp_path)
     recorded = Recorded(tmp_path)
     assert recorded.signals()[Signal.MIXED] > 1
     assert len(recorded.library) == 0
@@ -356,7 +358,11 @@ def test_without_ground_truth_a_failing_verifier_has_no_say(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config = make_config(
-        tmp_path, truth=False, practice__ground_truth=False, verifier__kind="strict_grader:reward"
+        tmp_path,
+        truth=False,
+        practice__ground_truth=False,
+        practice__consolidate="none",
+        verifier__kind="strict_grader:reward",
     )
     run_practice(config, ScriptedModel(SCRIPT), tmp_path)
     recorded = Recorded(tmp_path)

@@ -19,7 +19,7 @@ from tfgrpo.forecast.guesses import Guesses, guessed
 from tfgrpo.forecast.measure import phase_of
 from tfgrpo.forecast.ranges import Range, around, flat
 from tfgrpo.forecast.sizes import message_count
-from tfgrpo.journal import CallStatus, JournalReader
+from tfgrpo.journal import JournalReader
 from tfgrpo.keys import Key
 from tfgrpo.models.pricing import cost
 from tfgrpo.run.forecasting import facts_of, measure
@@ -27,7 +27,7 @@ from tfgrpo.run.inputs import Inputs
 from tfgrpo.run.providers import price_of
 from tfgrpo.testing import ScriptedModel, seeded
 from tfgrpo.testing.scripts import practice_script, prompt_tokens
-from tfgrpo.types import Message, ModelRequest, Usage
+from tfgrpo.types import EffectStatus, Message, ModelRequest, Usage
 
 ADDED = {"practice__propose": "add", "practice__consolidate": "none"}
 GAIN = {"practice__select": "gain", "practice__gate_tasks": 10, "practice__candidates": 2, **ADDED}
@@ -70,7 +70,7 @@ def spent(run: Path) -> tuple[Counter[str], Usage]:
     calls: Counter[str] = Counter()
     with JournalReader(run / "journal.db") as reader:
         for call in reader.calls():
-            assert call.state is CallStatus.COMPLETED or call.usage.calls == 0
+            assert call.state is EffectStatus.COMPLETED or call.usage.calls == 0
             calls[phase_of(call.key) or ""] += call.usage.calls
         return calls, sum(reader.usage_by_role().values(), Usage())
 

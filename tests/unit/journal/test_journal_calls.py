@@ -173,7 +173,9 @@ async def test_a_text_that_shares_a_hash_is_not_taken_for_another(
             assert await journal.get("r", Key("r", 1, index=index), Usage) == Usage(index)
             assert await journal.get("r", Key("r", 2, index=index), Usage) is None
             await journal.record("r", Key("r", 1, index=index), Usage(index))
-        assert [value.calls async for _, value in journal.records("r", Usage, "r/step=0001")] == list(range(5))
+        assert [value.calls async for _, value in journal.records("r", Usage, "r/step=0001")] == list(
+            range(5)
+        )
         assert await journal.find(Key("ask", 3), ModelReply) is None
         with JournalReader(path) as reader:
             assert reader.get("r", Key("r", 1, index=3), Usage) == Usage(3)

@@ -1,5 +1,6 @@
 """Creating, opening and closing: what exists, who may have it, and which versions."""
 
+# ruff: noqa: ASYNC240
 from __future__ import annotations
 
 import asyncio

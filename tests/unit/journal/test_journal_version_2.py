@@ -1,5 +1,6 @@
 """A run of the version before: read as it is, its keys as they are written today; never written to."""
 
+# ruff: noqa: ASYNC240
 from __future__ import annotations
 
 import shutil
@@ -42,7 +43,9 @@ def check(path: Path) -> None:
         }
         rollouts = reader.records("rollout", Rollout, "practice/")
         assert len(rollouts) == 4 * 3
-        assert {(key.phase, key.step, key.index) for key in rollouts} == {("practice", 1, n) for n in range(3)}
+        assert {(key.phase, key.step, key.index) for key in rollouts} == {
+            ("practice", 1, n) for n in range(3)
+        }
         assert all(key.task == rollout.task_id for key, rollout in rollouts.items())
         assert [key.text for key in rollouts] == sorted(key.text for key in rollouts)
 
@@ -83,7 +86,11 @@ def test_a_salvaged_one_is_of_version_2_as_well(path: Path, tmp_path: Path) -> N
         ("call", "practice/0003/t17/0002x1", Key("practice", 3, task="t17", index=2).do("model", "1")),
         ("call", "practice/0003/t17/0002/0004", Key("practice", 3, task="t17", index=2).do("model", "4")),
         ("call", "distill/0003/t17/summary/0001", Key("distill", 3, task="t17").do("summary", "1")),
-        ("call", "distill/0003/t17/advantage/repair/0", Key("distill", 3, task="t17").do("advantage", "repair", "0")),
+        (
+            "call",
+            "distill/0003/t17/advantage/repair/0",
+            Key("distill", 3, task="t17").do("advantage", "repair", "0"),
+        ),
         ("call", "consolidate/0003", Key("consolidate", 3).do("operations")),
         ("call", "consolidate/0003/1", Key("consolidate", 3).do("1")),
         ("other", "k7", Key("other", inside=("k7",))),

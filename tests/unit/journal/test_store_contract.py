@@ -234,9 +234,12 @@ async def test_attempts_left_open_are_told_to_the_next_engine(kind: Kind) -> Non
     await intend(store, CALL)
     ticket = await intend(store, CALL)
     await store.intend([Effect(ALONE, EffectKind.TOOL, Role.JUDGE, digest_of(TOOL), TOOL)])
+    assert store.open_intents() == 3
     await store.complete(ticket, REPLY, COST)
     assert [opened async for opened in store.left_open()] == []
+    assert store.open_intents() == 2
     store = await kind.reopen(store)
+    assert store.open_intents() == 2
     expected = [
         LeftOpen(CALL, EffectKind.MODEL, Role.ROLLOUT, REQUEST),
         LeftOpen(ALONE, EffectKind.TOOL, Role.JUDGE, TOOL),

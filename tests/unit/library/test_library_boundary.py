@@ -23,4 +23,4 @@ def imports_core(path: Path) -> bool:
 
 def test_only_the_library_and_admission_import_the_rust_module() -> None:
     importers = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if imports_core(path)}
-    assert importers == {"library/__init__.py", "library/experiences.py", "engine/admission.py"}
+    assert importers == {"library/__init__.py", "library/experiences.py", "dispatch/admission.py"}

@@ -32,12 +32,12 @@ def test_the_file_is_readable_and_shows_the_lineage(library: ExperienceLibrary, 
     file = json.loads((tmp_path / "v0002.json").read_text(encoding="utf-8"))
     assert (file["format"], file["format_version"], file["version"], file["next_id"]) == (
         "tfgrpo-library",
-        2,
+        3,
         2,
         3,
     )
     assert file["entries"][1] == {
-        "id": "E2",
+        "id": "E2-e286a34c",
         "text": "read it twice",
         "sources": ["t1", "t2", "t3"],
         "created": 1,
@@ -54,18 +54,23 @@ def test_the_digest_is_sha256_over_netstrings_that_anyone_can_build() -> None:
     def over(*fields: str) -> "hashlib._Hash":
         return hashlib.sha256(b"".join(b"%d:%s" % (len(f.encode()), f.encode()) for f in fields))
 
-    entry = ("E1", "sí", "1", "1", "0", "1", "g", "1", "1", "add", "sí", "1", "g")
+    origin = over("1", "sí", "1", "g", "0", "1").hexdigest()
+    entry = (f"E1-{origin[:8]}", "sí", "1", "1", "0", "1", "g", "1", "1", "add", "sí", "1", "g")
     leaves = [over(*entry).digest()]
     node = hashlib.sha256((0).to_bytes(8, "big") + len(leaves).to_bytes(8, "big") + b"".join(leaves)).digest()
     root = hashlib.sha256((1).to_bytes(8, "big") * 2 + node).hexdigest()
     library, _ = ExperienceLibrary.empty().apply([Operation(OperationKind.ADD, text="sí", source="g")])
-    assert library.digest == over("tfgrpo-library", "2", "1", "2", "0", "0", "1", root).hexdigest()
+    assert library.digest == over("tfgrpo-library", "3", "1", "2", "1", root).hexdigest()
 
 
 def test_it_behaves_like_a_collection(library: ExperienceLibrary) -> None:
-    assert [entry.id for entry in library] == ["E1", "E2"]
+    assert [entry.id for entry in library] == ["E1-d2c1631d", "E2-e286a34c"]
+    assert [(entry.label, entry.number) for entry in library] == [("E1", 1), ("E2", 2)]
     assert "E2" in library
+    assert "E2-e286a34c" in library
+    assert "E2-d2c1631d" not in library
     assert "E3" not in library
+    assert library["E1"] == library["E1-d2c1631d"]
     assert library["E1"].text == "check units"
     with pytest.raises(KeyError):
         library["E3"]
@@ -79,8 +84,8 @@ def test_credit_changes_no_identity_but_what_enters_first(library: ExperienceLib
     assert credited == library
     assert credited["E2"].credit == 0.5
     assert library["E2"].credit == 0.0
-    assert library.pack("", 6)[1] == ("E1",)
-    assert credited.pack("", 7)[1] == ("E2",)
+    assert library.pack("", 6)[1] == (library["E1"].id,)
+    assert credited.pack("", 7)[1] == (library["E2"].id,)
 
 
 @pytest.mark.parametrize("credit", [{"E9": 1.0}, {"E1": float("nan")}, {"e1": 1.0}])
@@ -96,7 +101,7 @@ def test_bad_credit_is_refused(library: ExperienceLibrary, credit: dict[str, flo
         (lambda data: data[:-40], "EOF"),
         (lambda data: b"", "EOF"),
         (lambda data: b"\xff\xfe" + data, "no experience library"),
-        (lambda data: data.replace(b'"format_version": 2', b'"format_version": 9'), "format_version 9"),
+        (lambda data: data.replace(b'"format_version": 3', b'"format_version": 9'), "format_version 9"),
         (lambda data: data.replace(b'"next_id"', b'"nextid"'), "nextid"),
     ],
 )

@@ -4,8 +4,8 @@ from hashlib import sha256
 
 import pytest
 
-from tfgrpo.library import ExperienceLibrary, PromptAssembler, TokenPrior
-from tfgrpo.types import Message, Operation, OperationKind, PriorRef, Task
+from tfgrpo.library import ExperienceLibrary, PromptAssembler
+from tfgrpo.types import Message, Operation, OperationKind, PriorRef, Task, TokenPrior
 
 TASK = Task("t1", "What is 2 + 2?", truth="4")
 
@@ -41,7 +41,7 @@ def test_the_prior_says_what_it_is_and_where_it_comes_from(library: ExperienceLi
     assembler = PromptAssembler(library, token_budget=6, heading="")
     assert assembler.prior == TokenPrior(
         text="[E1] check units\n",
-        ids=("E1",),
+        ids=(library["E1"].id,),
         tokens=6,
         digest=sha256(b"[E1] check units\n").hexdigest(),
         library=PriorRef(1, library.digest),

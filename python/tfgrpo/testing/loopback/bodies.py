@@ -1,4 +1,4 @@
-"""How a body reaches the client: whole, in pieces, slowly, too large, or not to its end."""
+"""The ways of a body to its client: whole, in pieces, slowly, too large, or not to its end."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ EPOCH = datetime(2023, 1, 2, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class RatePlan:
-    """What a provider permits, as buckets that refill steadily.
+    """The limits of a provider, as buckets that refill steadily.
 
     Args:
         requests: requests a minute; None sets no limit.
@@ -53,7 +53,7 @@ class Rates:
         return None
 
     def headers(self, now: float) -> dict[str, str]:
-        """What a response at this time says of the buckets, with the `Date` it is measured from."""
+        """The headers by which a response at this time tells of the buckets, with the `Date` it is measured from."""
         moment = EPOCH + timedelta(seconds=now)
         headers = {"Date": moment.strftime("%a, %d %b %Y %H:%M:%S GMT")}
         for unit, bucket in self._buckets.items():
@@ -95,7 +95,7 @@ class _Bucket:
         self._at: float | None = None
 
     def left(self, now: float) -> float:
-        """What is in it."""
+        """The content of the bucket."""
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
         self._left, self._at = min(self.size, self._left + passed * self.limit / 60), now
         return self._left

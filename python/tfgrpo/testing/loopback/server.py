@@ -37,7 +37,7 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """What the server did since it started; `GET /counts` answers it as JSON.
+    """The counts of the server since it started; `GET /counts` answers it as JSON.
 
     `requests` arrived as chat completions, `served` of them were paid; `by_key` counts the served ones by
     idempotency key; `rate_limited` and `errors` are answers with status 429 and with any other status but

@@ -1,21 +1,16 @@
 //! Lines two texts up word by word and says what each word that finds no partner means.
 
+use super::explain::{Finding, Round, alone, finding, replaced};
 use super::lex::{Kind, Token};
+use super::lists::lists;
 use super::normal::{Item, normalised};
 use super::pair::{inflected, mistyped, spelled, spelled_two_ways};
 use super::table::{PHRASE, table};
-use super::words::{BEFORE_THAT, BEFORE_YOU, NOT_JOINED};
-use super::{Changed, Comparison, Difference, Relation};
+use super::verdict::{Changed, Comparison, Difference, Relation};
+use crate::invariant::promised;
 
 /// The most cells of the table in which the texts are lined up: 400 words against 400.
 const CELLS: usize = 160_000;
-
-/// Prefixes that turn a word into its opposite.
-const NEGATING: [&str; 13] =
-    ["un", "in", "im", "il", "ir", "non", "dis", "mis", "anti", "counter", "de", "a", "mal"];
-
-/// Marks whose coming or going turns a formula into another one.
-const TURNING_MARKS: &str = "<>=≤≥≠+-~!%^*/&|'()[]";
 
 /// A comparison, and how many words found no partner in it.
 pub(super) struct Alignment {
@@ -47,12 +42,6 @@ struct Pair<'a, 'k> {
     knows: &'k dyn Fn(&str) -> bool,
 }
 
-struct Finding {
-    at: (usize, usize),
-    changed: Changed,
-    conflicts: bool,
-}
-
 fn alike(a: &Token<'_>, b: &Token<'_>) -> bool {
     a.kind == b.kind && a.text == b.text
 }
@@ -80,7 +69,10 @@ pub(super) fn aligned(
     let middle = |tokens: &[Token<'_>]| from..(tokens.len() - end + PHRASE).min(tokens.len());
     let (whole_a, whole_b) = (a, b);
     let total = a.len() + b.len() + 2 * skipped.words;
-    let (a, b) = (a.get(middle(a)).unwrap_or_default(), b.get(middle(b)).unwrap_or_default());
+    let (a, b) = (
+        promised(a.get(middle(a)), "a middle lies within its text"),
+        promised(b.get(middle(b)), "a middle lies within its text"),
+    );
     if a.len().saturating_mul(b.len()) > CELLS {
         let comparison = Comparison { relation: Relation::Related, differences: Vec::new() };
         return Alignment { comparison, unmatched: usize::MAX };
@@ -142,8 +134,8 @@ impl Pair<'_, '_> {
     fn gaps(&self) -> Vec<Gap> {
         let (start, end) = common(&self.left, &self.right, Item::same);
         let (lefts, rights) = (self.left.len() - end, self.right.len() - end);
-        let rows = self.left.get(start..lefts).unwrap_or_default();
-        let columns = self.right.get(start..rights).unwrap_or_default();
+        let rows = promised(self.left.get(start..lefts), "a middle lies within its text");
+        let columns = promised(self.right.get(start..rights), "a middle lies within its text");
         // For each cell: 0 a common pair, 1 the left word alone, 2 the right word alone.
         let mut moves: Vec<u8> = Vec::with_capacity(rows.len() * columns.len());
         let mut last = vec![0_u32; columns.len() + 1];
@@ -174,7 +166,11 @@ impl Pair<'_, '_> {
             let step = match (i, j) {
                 (0, _) => 2,
                 (_, 0) => 1,
-                _ => moves.get((i - 1) * columns.len() + j - 1).copied().unwrap_or(1),
+                _ => {
+                    let step = moves.get((i - 1) * columns.len() + j - 1).copied();
+                    debug_assert!(step.is_some(), "each cell has a move");
+                    step.unwrap_or(1) // any move ends
+                }
             };
             i -= usize::from(step != 2);
             j -= usize::from(step != 1);
@@ -256,7 +252,7 @@ impl Pair<'_, '_> {
             _ => return false,
         };
         let spaced = parts.iter().skip(1).any(|(_, joined, _)| !joined);
-        let apart = |word: &str| word.chars().nth(1).is_none() || NOT_JOINED.contains(&word);
+        let apart = |word: &str| word.chars().nth(1).is_none() || lists().not_joined.contains(&word);
         !matches!(whole.2, Kind::Number | Kind::Symbol)
             && parts.iter().all(|(_, _, kind)| *kind != Kind::Symbol)
             && parts.iter().map(|(text, _, _)| text.as_str()).collect::<String>() == whole.0
@@ -310,6 +306,7 @@ impl Pair<'_, '_> {
                 false
             });
         }
+        // Of an emptied gap both ends are 0, and nothing is left to stand there.
         let (left_end, right_end) = (
             gap.left.last().or(gap.right.first()).copied().unwrap_or_default(),
             gap.right.last().or(gap.left.first()).copied().unwrap_or_default(),
@@ -337,93 +334,6 @@ fn close(gap: &mut Gap, gaps: &mut Vec<Gap>) {
     }
 }
 
-fn finding(
-    at: (usize, usize),
-    kind: Difference,
-    left: Option<&Item<'_>>,
-    right: Option<&Item<'_>>,
-    conflicts: bool,
-) -> Finding {
-    let text = |item: Option<&Item<'_>>| item.map(|i| i.token.text.to_string()).unwrap_or_default();
-    Finding { at, changed: Changed { kind, left: text(left), right: text(right) }, conflicts }
-}
-
-/// Which pairs of a gap are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Round {
-    /// Words that the lists or a prefix oppose, and names that differ in a number or a mark.
-    Opposites,
-    /// Words of one kind: two numbers, two quantifiers.
-    Kind,
-    /// Whatever is left, in order.
-    Rest,
-}
-
-/// What it means that one word stands where the other did, and whether it contradicts.
-fn replaced(left: &Item<'_>, right: &Item<'_>, round: Round) -> Option<(Difference, bool)> {
-    let (l, r): (&str, &str) = (&left.token.text, &right.token.text);
-    let kinds = (left.token.kind, right.token.kind);
-    let marks = (left.entry.and_then(|e| e.marked), right.entry.and_then(|e| e.marked));
-    match round {
-        Round::Opposites => {
-            if let (Some(l), Some(r)) = (left.entry, right.entry)
-                && let Some(kind) = table().opposed(l, r)
-            {
-                return Some((kind, true));
-            }
-            if negated(l, r) || negated(r, l) {
-                return Some((Difference::Negation, true));
-            }
-            let bare =
-                |text: &str, keep: fn(char) -> bool| text.chars().filter(|c| keep(*c)).collect::<String>();
-            let named = |text: &str| !bare(text, char::is_alphabetic).is_empty();
-            if named(l) && named(r) {
-                if bare(l, |c| !c.is_numeric()) == bare(r, |c| !c.is_numeric()) {
-                    return Some((Difference::Number, true));
-                }
-                if bare(l, char::is_alphanumeric) == bare(r, char::is_alphanumeric) {
-                    return Some((Difference::Symbol, true));
-                }
-            }
-            None
-        }
-        Round::Kind => match kinds {
-            (Kind::Number, Kind::Number) => Some((Difference::Number, true)),
-            (Kind::Symbol, Kind::Symbol) => Some((Difference::Symbol, true)),
-            _ => marks.0.filter(|_| marks.0 == marks.1).map(|kind| (kind, true)),
-        },
-        Round::Rest => Some(match (kinds, marks) {
-            ((Kind::Number, _) | (_, Kind::Number), _) => (Difference::Number, true),
-            ((Kind::Symbol, _) | (_, Kind::Symbol), _) => (Difference::Symbol, true),
-            (_, (Some(kind), _) | (_, Some(kind))) => (kind, true),
-            _ if left.is(|e| e.grammar) && right.is(|e| e.grammar) => (Difference::Grammar, false),
-            _ if left.is(|e| e.grammar) != right.is(|e| e.grammar) => return None,
-            _ => (Difference::Content, true),
-        }),
-    }
-}
-
-/// Whether the second word is the first with a prefix that denies it.
-fn negated(word: &str, longer: &str) -> bool {
-    let stem = |text: &str| NEGATING.iter().any(|prefix| longer.strip_prefix(prefix) == Some(text));
-    word.len() >= 3 && longer.len() > word.len() && (stem(word) || stem(&format!("-{word}")))
-}
-
-/// What it means that a word stands on one side only, and whether it contradicts.
-fn alone(item: &Item<'_>) -> (Difference, bool) {
-    match item.token.kind {
-        Kind::Number => return (Difference::Number, true),
-        Kind::Symbol => return (Difference::Symbol, TURNING_MARKS.contains(item.token.text.as_ref())),
-        Kind::Word | Kind::Code => {}
-    }
-    let turning = item.is(|e| e.turning);
-    match item.entry.and_then(|e| e.marked) {
-        Some(kind) => (kind, turning),
-        None if item.is(|e| e.grammar) => (Difference::Grammar, turning),
-        None => (Difference::Added, turning),
-    }
-}
-
 /// Whether a word adds nothing where it stands.
 fn droppable(items: &[Item<'_>], at: usize, from_start: bool) -> bool {
     let Some(item) = items.get(at).filter(|item| item.is(|e| e.filler)) else { return false };
@@ -444,14 +354,14 @@ fn droppable(items: &[Item<'_>], at: usize, from_start: bool) -> bool {
                 && !matches!(n.token.text.as_ref(), "least" | "more" | "less" | "fewer" | "better" | "worse")
         }),
         "that" => before.is_some_and(|b| {
-            BEFORE_THAT.iter().any(|start| b.token.text.starts_with(start)) && next.is_some()
+            lists().before_that.iter().any(|start| b.token.text.starts_with(start)) && next.is_some()
         }),
         "then" => item.token.comma || (at == 0 && from_start),
-        "you" => before.is_some_and(|b| BEFORE_YOU.contains(&b.token.text.as_ref())),
-        "you are" => before.is_some_and(|b| BEFORE_YOU.contains(&b.token.text.as_ref())),
+        "you" => before.is_some_and(|b| lists().before_you.contains(&b.token.text.as_ref())),
+        "you are" => before.is_some_and(|b| lists().before_you.contains(&b.token.text.as_ref())),
         "are" => {
             before.is_some_and(|b| b.token.text == "you")
-                && back(2).is_some_and(|b| BEFORE_YOU.contains(&b.token.text.as_ref()))
+                && back(2).is_some_and(|b| lists().before_you.contains(&b.token.text.as_ref()))
         }
         _ => !denied && next.is_some(),
     }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use unicode_normalization::char::is_combining_mark;
 
-use super::words::ORDINALS;
+use super::lists::lists;
+use crate::invariant::promised;
 
 /// What a token is: only words have inflections, synonyms and mistypings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +155,10 @@ impl<'a> Reader<'a> {
                 self.symbol(if c == ']' { "]" } else { "}" }, 1);
             }
             _ => {
-                let text = self.text.get(self.at..self.at + c.len_utf8()).unwrap_or_default();
+                let text = promised(
+                    self.text.get(self.at..self.at + c.len_utf8()),
+                    "the lexer stands between characters",
+                );
                 self.symbol(text, c.len_utf8());
             }
         }
@@ -189,14 +193,15 @@ impl<'a> Reader<'a> {
 
     /// Whether what comes after that many bytes is a number or one letter, as in a formula.
     fn next_is_short(&self, ahead: usize) -> bool {
-        let rest = self.text.get(self.at + ahead..).unwrap_or_default().trim_start();
+        let rest =
+            promised(self.text.get(self.at + ahead..), "the lexer stands between characters").trim_start();
         let mut chars = rest.chars();
         chars.next().is_some_and(|c| c.is_numeric() || c == '(' || !chars.next().is_some_and(in_word))
     }
 
     /// Whether a bracket opened here holds words and no formula: it begins with a word of more than one letter, or "e.g.".
     fn opens_prose(&self) -> bool {
-        let mut chars = self.text.get(self.at + 1..).unwrap_or_default().chars();
+        let mut chars = promised(self.text.get(self.at + 1..), "the lexer stands between characters").chars();
         let letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
         letter(chars.next())
             && matches!(chars.next(), Some(c) if c.is_alphabetic() || (c == '.' && letter(chars.next())))
@@ -212,7 +217,10 @@ impl<'a> Reader<'a> {
         }
         let after_word = before.is_some_and(|b| in_word(b) || b == ')' || b == ']');
         if next == Some('-') {
-            let run = self.text.get(self.at..).unwrap_or_default().bytes().take_while(|b| *b == b'-').count();
+            let run = promised(self.text.get(self.at..), "the lexer stands between characters")
+                .bytes()
+                .take_while(|b| *b == b'-')
+                .count();
             let flag = !after_word && self.peek(run).is_some_and(in_word);
             if (flag || (after_word && self.last_is_short())) && run == 2 {
                 return self.symbol("--", run);
@@ -242,7 +250,10 @@ impl<'a> Reader<'a> {
 
     /// A run of stars is an emphasis if it opens before and closes after a word, and a symbol otherwise.
     fn star(&mut self, before: Option<char>) {
-        let run = self.text.get(self.at..).unwrap_or_default().bytes().take_while(|b| *b == b'*').count();
+        let run = promised(self.text.get(self.at..), "the lexer stands between characters")
+            .bytes()
+            .take_while(|b| *b == b'*')
+            .count();
         let touches_left = before.is_some_and(|b| !b.is_whitespace() && b != '(');
         let touches_right = self.peek(run).is_some_and(|n| !n.is_whitespace());
         if !touches_right && !touches_left && self.tokens.is_empty() {
@@ -251,7 +262,7 @@ impl<'a> Reader<'a> {
         }
         let place = self.tokens.len();
         let comma = self.comma;
-        let text = self.text.get(self.at..self.at + run).unwrap_or_default();
+        let text = promised(self.text.get(self.at..self.at + run), "the lexer stands between characters");
         self.symbol(text, run);
         match self.emphasis {
             Some((open, length)) if length == run && touches_left && !self.peek(0).is_some_and(in_word) => {
@@ -287,7 +298,8 @@ impl<'a> Reader<'a> {
                     ':' => !letters && last.is_ascii_digit() && digit_follows,
                     '-' | '+' => {
                         // 1e-5
-                        let number = self.text.get(start..self.at).unwrap_or_default();
+                        let number =
+                            promised(self.text.get(start..self.at), "the lexer stands between characters");
                         let mantissa = number.strip_suffix('e').unwrap_or("x");
                         digit_follows
                             && mantissa.ends_with(|d: char| d.is_ascii_digit())
@@ -304,7 +316,7 @@ impl<'a> Reader<'a> {
             self.at += c.len_utf8();
         }
         // "c++", "c#", "f#": marks that belong to a name.
-        let rest = self.text.get(self.at..).unwrap_or_default();
+        let rest = promised(self.text.get(self.at..), "the lexer stands between characters");
         let marks = rest.bytes().take_while(|b| matches!(b, b'+' | b'#')).count();
         if marks > 0
             && letters
@@ -314,7 +326,7 @@ impl<'a> Reader<'a> {
             self.at += marks;
             inner = true;
         }
-        let text = self.text.get(start..self.at).unwrap_or_default();
+        let text = promised(self.text.get(start..self.at), "the lexer stands between characters");
         if letters && !digits && !inner {
             let text =
                 if text.contains('’') { Cow::Owned(text.replace('’', "'")) } else { Cow::Borrowed(text) };
@@ -338,13 +350,13 @@ impl<'a> Reader<'a> {
         }
         if matches!(unit, "st" | "nd" | "rd" | "th") {
             let place = number.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-            return match place.and_then(|n| ORDINALS.get(n)) {
+            return match place.and_then(|n| lists().ordinals.get(n)) {
                 Some(ordinal) => self.push(Cow::Borrowed(ordinal), Kind::Word),
                 None => self.push(Cow::Borrowed(text), Kind::Code),
             };
         }
         let mut groups = number.split(',');
-        let whole = groups.next().unwrap_or_default();
+        let whole = promised(groups.next(), "a split has a first part");
         let thousands = number.contains(',')
             && (1..=3).contains(&whole.len())
             && groups.all(|group| group.split('.').next().is_some_and(|g| g.len() == 3));

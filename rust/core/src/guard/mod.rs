@@ -5,81 +5,18 @@
 //! What the rules are, and what they cannot see, is in `docs/reference/guard.md`.
 
 mod align;
-mod antonyms;
+mod explain;
 mod lex;
+mod lists;
 mod normal;
-mod opposites;
 mod pair;
-mod synonyms;
 mod table;
-mod words;
+mod verdict;
 
+use crate::invariant::promised;
 use align::{Skipped, aligned};
 use lex::{Token, lex};
-use serde::Serialize;
-
-/// What kind of difference two words make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Difference {
-    /// A number, or a number within a name, is another one or stands on one side only.
-    Number,
-    /// A negation on one side only, or a word and its negation ("solved", "unsolved").
-    Negation,
-    /// A word and its opposite.
-    Antonym,
-    /// Order, extremum, direction, comparison: first and last, at least and at most.
-    Order,
-    /// All, some, only, always, exactly.
-    Quantifier,
-    /// Must, should, may.
-    Modality,
-    /// And, or, if, unless, because.
-    Connective,
-    /// An operator, bracket or other mark that means something: `<` and `>`, C and C++.
-    Symbol,
-    /// A word of content replaced by one that is no synonym.
-    Content,
-    /// A word of grammar (a preposition, an auxiliary) changed, or on one side only.
-    Grammar,
-    /// The same words in another order.
-    Transposed,
-    /// Words of content on one side only.
-    Added,
-}
-
-/// How two texts stand to one another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Relation {
-    /// Every differing word is harmless: the texts may be merged.
-    Same,
-    /// Some differing word contradicts.
-    Conflict,
-    /// One says more or something else, or the texts are too different (or too long) to be aligned.
-    Related,
-}
-
-/// A difference that is not harmless. A side that lacks the word is empty.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Changed {
-    /// Its kind.
-    pub kind: Difference,
-    /// The word in the first text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub left: String,
-    /// The word in the second text.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub right: String,
-}
-
-/// The guard's verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Comparison {
-    /// How the texts stand to one another.
-    pub relation: Relation,
-    /// The words that differ, in the order of the text, harmless ones left out.
-    pub differences: Vec<Changed>,
-}
+pub use verdict::{Changed, Comparison, Difference, Relation};
 
 /// Compares two folded texts (see [`key`](crate::text::key)) word by word.
 ///
@@ -152,8 +89,8 @@ fn differing<'t>(a: &'t str, b: &'t str) -> (&'t str, &'t str, Skipped) {
     let start = a.bytes().zip(b.bytes()).take_while(|(l, r)| l == r).count();
     let most = a.len().min(b.len()) - start;
     let end = a.bytes().rev().zip(b.bytes().rev()).take(most).take_while(|(l, r)| l == r).count();
-    let head = a.get(..start).unwrap_or_default();
-    let tail = a.get(a.len() - end..).unwrap_or_default();
+    let head = promised(a.get(..start), "the texts are ASCII");
+    let tail = promised(a.get(a.len() - end..), "the texts are ASCII");
     let from = head.rmatch_indices(' ').nth(MARGIN).map_or(0, |(at, _)| at + 1);
     let kept = tail.match_indices(' ').nth(MARGIN).map_or(end, |(at, _)| at);
     let cut = end - kept;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::lex::{Kind, Token};
 use super::table::{Entry, PHRASE, table};
+use crate::invariant::promised;
 
 /// A token with what the lists say of it.
 #[derive(Debug, Clone)]
@@ -133,7 +134,7 @@ fn phrase_at(items: &[Item<'_>]) -> (String, Option<&'static Entry>, usize) {
     let second = items.get(1).map(|item| item.token.text.as_ref()).unwrap_or_default();
     if seconds.iter().any(|known| known == second) {
         for length in (2..=PHRASE.min(items.len())).rev() {
-            let words = items.get(..length).unwrap_or_default();
+            let words = promised(items.get(..length), "a phrase is no longer than the text");
             if words.iter().skip(1).any(|word| word.token.comma) {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Whether two different words are one word written twice: another inflection, spelling or mistyping of it.
 
-use super::words::{NOT_INFLECTED, OUR_STEMS, PREFIXES};
+use super::lists::lists;
+use crate::invariant::promised;
 
 /// The letters that end derived words: "tokenizer" is no mistyping of "tokenized".
 const ENDINGS: &str = "adeilnorsty";
@@ -9,7 +10,8 @@ const ENDINGS: &str = "adeilnorsty";
 ///
 /// An -ing and an -ed form are not: "calling" and "called" differ in who does it.
 pub(super) fn inflected(left: &str, right: &str) -> bool {
-    if NOT_INFLECTED.contains(&(left, right)) || NOT_INFLECTED.contains(&(right, left)) {
+    let two_words = &lists().not_inflected;
+    if two_words.contains(&(left, right)) || two_words.contains(&(right, left)) {
         return false;
     }
     let same = left.bytes().zip(right.bytes()).take_while(|(l, r)| l == r).count();
@@ -73,7 +75,7 @@ pub(super) fn spelled_two_ways(word: &str) -> bool {
 /// The word in one spelling, if its British and American ones differ.
 pub(super) fn spelled(word: &str) -> String {
     let mut word = word.to_owned();
-    if let Some(stem) = OUR_STEMS.iter().find(|stem| word.contains(*stem)) {
+    if let Some(stem) = lists().our_stems.iter().find(|stem| word.contains(*stem)) {
         word = word.replacen(stem, &stem.replace("our", "or"), 1);
     }
     for end in ["e", "ed", "es", "er", "ers", "ing", "able", "ation", "ations"] {
@@ -128,9 +130,9 @@ pub(super) fn mistyped(left: &str, right: &str, knows: &dyn Fn(&str) -> bool) ->
 /// The parts of two words between their common start and their common end.
 fn middles<'a>(l: &'a [char], r: &'a [char]) -> (usize, &'a [char], &'a [char]) {
     let start = l.iter().zip(r).take_while(|(a, b)| a == b).count();
-    let (l, r) = (l.get(start..).unwrap_or_default(), r.get(start..).unwrap_or_default());
+    let (l, r) = (promised(l.get(start..), "a start is part"), promised(r.get(start..), "a start is part"));
     let end = l.iter().rev().zip(r.iter().rev()).take_while(|(a, b)| a == b).count();
-    let cut = |word: &'a [char]| word.get(..word.len() - end).unwrap_or_default();
+    let cut = |word: &'a [char]| promised(word.get(..word.len() - end), "an end is part");
     (start, cut(l), cut(r))
 }
 
@@ -161,7 +163,8 @@ fn distance(l: &[char], r: &[char]) -> usize {
     for (i, a) in l.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, b) in r.iter().enumerate() {
-            let at = |row: &[usize], k: usize| row.get(k).copied().unwrap_or(usize::MAX - 1);
+            let at =
+                |row: &[usize], k: usize| promised(row.get(k).copied(), "a cell is filled before it is read");
             let mut best =
                 (at(&last, j) + usize::from(a != b)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
             if j > 0 && previous == Some(b) && r.get(j - 1) == Some(a) {
@@ -172,7 +175,7 @@ fn distance(l: &[char], r: &[char]) -> usize {
         before = std::mem::replace(&mut last, row);
         previous = Some(a);
     }
-    last.last().copied().unwrap_or(l.len())
+    promised(last.last().copied(), "a row has at least one cell")
 }
 
 /// Whether the change is one that a slip makes and no suffix, prefix or other word does.
@@ -187,7 +190,7 @@ fn plausible(known: &[char], unknown: &[char]) -> bool {
     let opening = |word: &[char], n: usize| word.iter().take(n).collect::<String>();
     let prefixes = (2..=4).any(|n| {
         let (a, b) = (opening(known, n), opening(unknown, n));
-        a != b && PREFIXES.contains(&a.as_str()) && PREFIXES.contains(&b.as_str())
+        a != b && lists().prefixes.contains(&a.as_str()) && lists().prefixes.contains(&b.as_str())
     });
     if prefixes {
         return false;

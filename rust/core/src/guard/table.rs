@@ -4,12 +4,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
-use super::Difference;
-use super::opposites::OPPOSITES;
-use super::synonyms::SYNONYMS;
-use super::words::{
-    BARE_CONTRACTIONS, FILLERS, GRAMMAR, MARKED, MEASURED_AFTER, NAMED_BEFORE, NUMBERS, TURNING,
-};
+use super::lists::lists;
+use super::verdict::Difference;
 
 /// The most words of one phrase.
 pub(super) const PHRASE: usize = 4;
@@ -97,16 +93,17 @@ impl Table {
     }
 
     fn build() -> Self {
+        let lists = lists();
         let mut table = Self::default();
         let mut bases: Vec<(String, Form, Fact)> = Vec::new();
-        for (set, line) in SYNONYMS.iter().enumerate() {
+        for (set, line) in lists.synonyms.iter().enumerate() {
             for word in line.split_whitespace() {
                 let form = if word.ends_with('~') { Form::Past } else { Form::Base };
                 bases.push((phrase(word.trim_end_matches('~')), form, Fact::Synonym(set)));
             }
         }
-        for (kind, lines) in OPPOSITES {
-            for line in *lines {
+        for (kind, lines) in &lists.opposites {
+            for line in lines {
                 let axis = table.axes.len();
                 table.axes.push(*kind);
                 for (side, words) in line.split('|').enumerate() {
@@ -116,10 +113,10 @@ impl Table {
                 }
             }
         }
-        for (kind, words) in MARKED {
-            bases.extend(words.split_whitespace().map(|w| (phrase(w), Form::Base, Fact::Marked(*kind))));
+        for (kind, words) in &lists.marked {
+            bases.extend(words.iter().map(|w| (phrase(w), Form::Base, Fact::Marked(*kind))));
         }
-        bases.extend(TURNING.split_whitespace().map(|w| (phrase(w), Form::Base, Fact::Turning)));
+        bases.extend(lists.turning.iter().map(|w| (phrase(w), Form::Base, Fact::Turning)));
         for (word, form, fact) in &bases {
             table.state(word, *form, *fact);
         }
@@ -135,22 +132,22 @@ impl Table {
         for (word, form, fact) in &made {
             table.state(word, *form, *fact);
         }
-        for word in GRAMMAR.split_whitespace() {
+        for word in &lists.grammar {
             table.entry(&phrase(word)).grammar = true;
         }
-        for word in FILLERS.split_whitespace() {
+        for word in &lists.fillers {
             table.entry(&phrase(word)).filler = true;
         }
-        for (word, value) in NUMBERS {
+        for (word, value) in &lists.numbers {
             table.entry(word).number = Some(*value);
         }
-        for (word, verb) in BARE_CONTRACTIONS {
+        for (word, verb) in &lists.bare_contractions {
             table.entry(word).contracted = Some(verb);
         }
-        for word in NAMED_BEFORE.split_whitespace() {
+        for word in &lists.named_before {
             table.entry(word).names = true;
         }
-        for word in MEASURED_AFTER.split_whitespace() {
+        for word in &lists.measured_after {
             table.entry(word).measures = true;
         }
         table
@@ -211,8 +208,9 @@ pub(super) fn phrase(word: &str) -> String {
     if !spaced.contains(' ') {
         return spaced;
     }
-    let digits =
-        |part: &str| NUMBERS.iter().find(|(name, _)| *name == part).map(|(_, value)| value.to_string());
+    let digits = |part: &str| {
+        lists().numbers.iter().find(|(name, _)| *name == part).map(|(_, value)| value.to_string())
+    };
     let parts: Vec<String> = spaced.split(' ').map(|p| digits(p).unwrap_or_else(|| p.to_owned())).collect();
     parts.join(" ")
 }
@@ -260,22 +258,23 @@ mod tests {
 
     use std::collections::BTreeMap;
 
-    use super::super::words::{NOT_INFLECTED, OUR_STEMS, PREFIXES};
     use super::super::{Relation, compare};
-    use super::{BARE_CONTRACTIONS, NUMBERS, OPPOSITES, SYNONYMS, phrase, table};
+    use super::{lists, phrase, table};
 
     #[test]
     fn the_lists_are_sorted() {
-        assert!(SYNONYMS.is_sorted());
-        assert!(OPPOSITES.iter().all(|(_, lines)| lines.is_sorted()));
-        assert!(OUR_STEMS.is_sorted() && PREFIXES.is_sorted());
-        assert!(NOT_INFLECTED.is_sorted() && BARE_CONTRACTIONS.is_sorted() && NUMBERS.is_sorted());
+        let lists = lists();
+        assert!(lists.synonyms.is_sorted());
+        assert!(lists.opposites.iter().all(|(_, lines)| lines.is_sorted()));
+        assert!(lists.our_stems.is_sorted() && lists.prefixes.is_sorted());
+        assert!(lists.not_inflected.is_sorted() && lists.bare_contractions.is_sorted());
+        assert!(lists.numbers.is_sorted());
     }
 
     #[test]
     fn no_word_is_in_two_synonym_sets() {
         let mut seen = BTreeMap::new();
-        for line in SYNONYMS {
+        for line in &lists().synonyms {
             for word in line.split_whitespace() {
                 let before = seen.insert(phrase(word.trim_end_matches('~')), line);
                 assert_eq!(before, None, "{word}");
@@ -286,8 +285,8 @@ mod tests {
     #[test]
     fn no_word_opposes_itself_or_its_synonym() {
         let word = |w: &str| phrase(w.trim_end_matches('~'));
-        for (_, lines) in OPPOSITES {
-            for line in *lines {
+        for (_, lines) in &lists().opposites {
+            for line in lines {
                 let mut poles = BTreeMap::new();
                 for (side, words) in line.split('|').enumerate() {
                     for w in words.split_whitespace() {
@@ -297,7 +296,7 @@ mod tests {
                 assert!(poles.values().any(|side| *side > 0), "{line}");
             }
         }
-        for line in SYNONYMS {
+        for line in &lists().synonyms {
             let words: Vec<String> = line.split_whitespace().map(word).collect();
             for left in &words {
                 for right in &words {
@@ -311,8 +310,8 @@ mod tests {
     #[test]
     fn every_listed_opposite_is_a_conflict() {
         let place = |word: &str| format!("whenever the plan names {word} somebody marks each line on paper");
-        for (kind, lines) in OPPOSITES {
-            for line in *lines {
+        for (kind, lines) in &lists().opposites {
+            for line in lines {
                 let sides: Vec<Vec<String>> =
                     line.split('|').map(|side| side.split_whitespace().map(phrase).collect()).collect();
                 for (at, side) in sides.iter().enumerate() {

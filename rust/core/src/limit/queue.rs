@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Demand;
+use super::terms::Demand;
 
 /// The place of a call: priority, start tag, ticket.
 type Place = (i64, u64, u64);

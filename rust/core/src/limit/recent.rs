@@ -1,5 +1,6 @@
 //! How many calls were sent lately.
 
+use crate::invariant::promised;
 const SLOTS: usize = 40;
 /// Seconds of one slot: ten seconds in all.
 const WIDTH: f64 = 0.25;
@@ -23,7 +24,7 @@ impl Recent {
     pub(super) fn count(&mut self, now: f64) {
         self.first.get_or_insert(now);
         let slot = slot(now);
-        let place = usize::try_from(slot % SLOTS as u64).unwrap_or_default();
+        let place = promised(usize::try_from(slot % SLOTS as u64).ok(), "there are few slots");
         if let Some(entry) = self.counts.get_mut(place) {
             if entry.0 != slot {
                 *entry = (slot, 0);

@@ -1,6 +1,7 @@
 //! The best of a stream of scores. The score and the row make one number each, so ties need no extra work.
 
 use super::simd::BLOCK;
+use crate::invariant::promised;
 
 /// Keeps the best of a stream of similarities: the greatest, and of equal ones the lower rows. The order in which
 /// they come makes no difference. What is no number is the least similar.
@@ -107,7 +108,8 @@ impl Nearest {
         }
         while self.nearer >= self.limit {
             self.bound -= 1;
-            self.nearer -= self.counts.get(usize::from(self.bound)).unwrap_or(&0);
+            self.nearer -=
+                promised(self.counts.get(usize::from(self.bound)).copied(), "a bound is a distance");
         }
     }
 

@@ -5,21 +5,19 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::experience::Experience;
+use super::format::{
+    FORMAT, FORMAT_VERSION, LARGEST_ID, LARGEST_VERSION, Retired, SECOND_VERSION, SecondFormat,
+};
+use super::id::Number;
+use super::line;
+use super::seen::{Meaning, Seen};
+use super::snapshot::Library;
 use crate::error::{Error, Result};
-use crate::library::{Experience, Id, Library, Meaning, Retired, Seen};
 use crate::minhash::Signer;
 use crate::operation::is_zero;
-use crate::prior;
 use crate::text;
 use crate::tokens::Tokenizer;
-
-pub(crate) const FORMAT: &str = "tfgrpo-library";
-pub(crate) const FORMAT_VERSION: u64 = 2;
-
-/// Every integer up to here is the same in any JSON reader.
-const LARGEST_VERSION: u64 = 1 << 53;
-/// Ids are below this: postings hold them in 32 bits.
-pub(crate) const LARGEST_ID: u64 = u32::MAX as u64;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +51,7 @@ impl Library {
         let rows: Vec<_> = entries
             .into_par_iter()
             .map(|mut entry| {
-                entry.tokens = prior::line_tokens(tokenizer, entry.id, &entry.text);
+                entry.tokens = line::line_tokens(tokenizer, entry.id.number(), &entry.text);
                 entry.credit += 0.0;
                 let seen = Seen::new(&entry.text, Signer::default());
                 let meaning = Meaning::of(&seen.key);
@@ -63,7 +61,7 @@ impl Library {
         let mut touched = Vec::new();
         let mut postings = Vec::new();
         for (entry, seen, meaning) in rows {
-            let number = entry.id.posted();
+            let number = entry.id.number().get();
             postings.extend(seen.hashes().map(|hash| (hash, number)));
             touched.push(library.put(seen.row(entry, &meaning)));
         }
@@ -74,12 +72,11 @@ impl Library {
     }
 
     /// A library that was put together from a file, if it is what the file states.
-    pub(crate) fn verified(mut self, stated: String) -> Result<Self> {
+    pub(crate) fn verified(self, stated: String) -> Result<Self> {
         if self.digest() != stated {
             return Err(Error::Digest { stated, actual: self.digest().to_owned() });
         }
         self.check().map_err(Error::Format)?;
-        self.dead = self.count_dead();
         Ok(self)
     }
 
@@ -90,7 +87,7 @@ impl Library {
         if header.format != FORMAT {
             return Err(Error::Format(format!("its format is {:?}, not {FORMAT:?}", header.format)));
         }
-        if header.format_version != FORMAT_VERSION {
+        if !(SECOND_VERSION..=FORMAT_VERSION).contains(&header.format_version) {
             return Err(Error::FormatVersion { found: header.format_version, expected: FORMAT_VERSION });
         }
         let file: File<Experience> = serde_json::from_slice(bytes).map_err(format)?;
@@ -99,22 +96,27 @@ impl Library {
                 "version is above {LARGEST_VERSION} or next_id above {LARGEST_ID}"
             )));
         }
-        let mut previous = Id::new(0);
+        let mut previous = Number::new(0);
         for entry in &file.entries {
-            if entry.id <= previous || entry.id.number() >= file.next_id {
+            let number = entry.id.number();
+            if number <= previous || u64::from(number.get()) >= file.next_id {
                 return Err(Error::Format(format!(
                     "{} is out of order, twice there, or not below next_id {}",
                     entry.id, file.next_id
                 )));
             }
-            previous = entry.id;
+            previous = number;
+        }
+        let File { compacted, retired, .. } = file;
+        let second = SecondFormat { compacted, retired };
+        if header.format_version == FORMAT_VERSION && second != SecondFormat::default() {
+            return Err(Error::Format("it has a log, which its format_version has not".to_owned()));
         }
         let library = Self {
             version: file.version,
             next_id: file.next_id,
-            compacted: file.compacted,
+            second: (header.format_version == SECOND_VERSION).then(|| Arc::new(second)),
             tokenizer: file.tokenizer,
-            retired: Arc::new(file.retired),
             ..Self::default()
         };
         Ok((library, file.entries, file.digest))
@@ -122,16 +124,17 @@ impl Library {
 
     /// Writes the library file: indented JSON, one experience with its lineage an entry, a newline at the end.
     pub fn to_json(&self) -> Result<Vec<u8>> {
+        let second = self.second.as_deref().cloned().unwrap_or_default();
         let file = File {
             format: FORMAT.to_owned(),
-            format_version: FORMAT_VERSION,
+            format_version: self.format_version(),
             version: self.version,
             next_id: self.next_id,
             digest: self.digest().to_owned(),
-            compacted: self.compacted,
+            compacted: second.compacted,
             tokenizer: self.tokenizer,
             entries: self.entries().collect(),
-            retired: self.retired.to_vec(),
+            retired: second.retired,
         };
         let mut bytes = serde_json::to_vec_pretty(&file).map_err(|error| Error::Format(error.to_string()))?;
         bytes.push(b'\n');
@@ -144,19 +147,15 @@ impl Library {
         serde_json::to_vec(&entries).map_err(|error| Error::Format(error.to_string()))
     }
 
-    /// The living experience with this id, in the same shape; `None` if there is none.
+    /// The living experience that is called `id`, in the same shape; `None` if there is none.
     pub fn entry_json(&self, id: &str) -> Result<Option<Vec<u8>>> {
-        let entry = Id::parse(id).and_then(|id| self.get(id));
-        let json = entry.map(serde_json::to_vec).transpose();
+        let json = self.find(id).map(serde_json::to_vec).transpose();
         json.map_err(|error| Error::Format(error.to_string()))
     }
 
     /// Verifies what a digest cannot: a file that another program wrote in full.
     fn check(&self) -> std::result::Result<(), String> {
-        if self.compacted > self.version {
-            return Err(format!("it was compacted in version {}, which is not yet", self.compacted));
-        }
-        for entry in self.entries().chain(self.retired.iter().map(|gone| &gone.experience)) {
+        for entry in self.entries() {
             let Experience { id, created, changed, .. } = entry;
             if text::clean(&entry.text).as_deref() != Ok(&*entry.text) {
                 return Err(format!("the text of {id} is not one clean line"));
@@ -170,17 +169,6 @@ impl Library {
             {
                 return Err(format!("the history of {id} does not lead to its text"));
             }
-        }
-        let mut previous = (self.compacted, Id::new(0));
-        for gone in self.retired.iter() {
-            let (version, id) = (gone.version, gone.experience.id);
-            if (version, id) <= previous || version > self.version || version <= gone.experience.changed {
-                return Err(format!("{id} retired in version {version}, which cannot be"));
-            }
-            if self.get(id).is_some() || id.number() >= self.next_id {
-                return Err(format!("{id} is retired and living, or not below next_id {}", self.next_id));
-            }
-            previous = (version, id);
         }
         Ok(())
     }

@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
+use super::experience::Experience;
+use super::id::Number;
 use crate::column::Column;
 use crate::digest::{self, Sum};
-use crate::library::{Experience, Id};
+use crate::invariant::promised;
 use crate::minhash::Signature;
 use crate::scan::Code;
-
-/// Ids of a chunk: numbers that agree in all but the lowest eight bits.
-pub(crate) const SPAN: u64 = 256;
 
 /// One experience with all that is derived from it.
 #[derive(Debug, Clone)]
@@ -30,23 +29,20 @@ pub(crate) struct Row<'a> {
 pub(crate) struct Weight {
     pub credit: f64,
     pub tokens: u32,
-    pub number: u32,
+    pub number: Number,
 }
 
 impl Weight {
     pub fn of(entry: &Experience) -> Self {
-        Self { credit: entry.credit, tokens: narrow(entry.tokens), number: entry.id.posted() }
-    }
-
-    /// Whose it is.
-    pub fn id(self) -> Id {
-        Id::new(self.number.into())
+        Self { credit: entry.credit, tokens: narrow(entry.tokens), number: entry.id.number() }
     }
 }
 
-/// No line has four thousand million tokens.
+/// No line has four thousand million tokens; one that had would fit no budget.
 fn narrow(tokens: u64) -> u32 {
-    u32::try_from(tokens).unwrap_or(u32::MAX)
+    let narrow = u32::try_from(tokens).ok();
+    debug_assert!(narrow.is_some(), "no line has four thousand million tokens");
+    narrow.unwrap_or(u32::MAX)
 }
 
 /// Rows in id order, column by column.
@@ -75,28 +71,40 @@ impl Chunk {
         self.entries.len()
     }
 
+    /// Whether every column has all the rows: always, between changes.
+    pub fn is_whole(&self) -> bool {
+        let rows = self.entries.len();
+        [
+            self.digests.len(),
+            self.signatures.len(),
+            self.inverse_norms.len(),
+            self.codes.len(),
+            self.weights.len(),
+        ] == [rows; 5]
+            && self.vectors.len().is_multiple_of(rows.max(1))
+    }
+
     /// Where the experience is.
-    pub fn place(&self, id: Id) -> Option<usize> {
-        self.slot(id).ok()
+    pub fn place(&self, number: Number) -> Option<usize> {
+        self.slot(number).ok()
     }
 
     /// Where it is, or where it would have to be.
-    fn slot(&self, id: Id) -> Result<usize, usize> {
+    fn slot(&self, number: Number) -> Result<usize, usize> {
         // Without deletions an experience is where its number says.
-        let low = usize::try_from(id.number() % SPAN).unwrap_or_default();
-        let first = self.entries.first().map_or(0, |entry| entry.id.number() % SPAN);
-        let guess = low.wrapping_sub(usize::try_from(first).unwrap_or_default());
-        if self.entries.get(guess).is_some_and(|entry| entry.id == id) {
+        let first = self.entries.first().map_or(0, |entry| entry.id.number().place());
+        let guess = number.place().wrapping_sub(first);
+        if self.entries.get(guess).is_some_and(|entry| entry.id.number() == number) {
             return Ok(guess);
         }
         match self.entries.last() {
-            Some(last) if last.id < id => Err(self.entries.len()),
-            _ => self.entries.binary_search_by_key(&id, |entry| entry.id),
+            Some(last) if last.id.number() < number => Err(self.entries.len()),
+            _ => self.entries.binary_search_by_key(&number, |entry| entry.id.number()),
         }
     }
 
-    pub fn get(&self, id: Id) -> Option<&Arc<Experience>> {
-        self.entries.get(self.place(id)?)
+    pub fn get(&self, number: Number) -> Option<&Arc<Experience>> {
+        self.entries.get(self.place(number)?)
     }
 
     /// Puts a row in its place, over the one that has its id.
@@ -104,17 +112,20 @@ impl Chunk {
         let weight = Weight::of(&row.experience);
         let dimensions = row.vector.len();
         self.tokens += u64::from(weight.tokens);
-        match self.slot(row.experience.id) {
+        match self.slot(row.experience.id.number()) {
             Ok(place) => {
                 set(&mut self.entries, place, row.experience);
                 set(&mut self.digests, place, row.digest);
                 set(self.signatures.own(), place, row.signature);
                 set(self.inverse_norms.own(), place, row.inverse_norm);
                 set(self.codes.own(), place, row.code);
-                self.tokens -= self.weights.get(place).map_or(0, |weight| u64::from(weight.tokens));
+                let before = self.weights.get(place).map(|weight| u64::from(weight.tokens));
+                self.tokens -= promised(before, "each row has a weight");
                 set(&mut self.weights, place, weight);
-                if let Some(vector) = self.vectors.own().get_mut(place * dimensions..(place + 1) * dimensions)
-                {
+                let vector = self.vectors.own().get_mut(place * dimensions..(place + 1) * dimensions);
+                let vector = promised(vector, "each row has a vector");
+                debug_assert_eq!(vector.len(), dimensions, "a library's vectors have one length");
+                if vector.len() == dimensions {
                     vector.copy_from_slice(row.vector);
                 }
             }
@@ -136,8 +147,8 @@ impl Chunk {
     }
 
     /// Takes a row out.
-    pub fn remove(&mut self, id: Id) -> Option<Arc<Experience>> {
-        let place = self.place(id)?;
+    pub fn remove(&mut self, number: Number) -> Option<Arc<Experience>> {
+        let place = self.place(number)?;
         let dimensions = self.vectors.len() / self.len();
         self.digests.remove(place);
         self.signatures.own().remove(place);
@@ -149,8 +160,8 @@ impl Chunk {
     }
 
     /// Gives an experience another credit: bookkeeping, which no digest covers.
-    pub fn set_credit(&mut self, id: Id, credit: f64) -> bool {
-        let Some(place) = self.place(id) else { return false };
+    pub fn set_credit(&mut self, number: Number, credit: f64) -> bool {
+        let Some(place) = self.place(number) else { return false };
         if let (Some(entry), Some(weight)) = (self.entries.get_mut(place), self.weights.get_mut(place)) {
             Arc::make_mut(entry).credit = credit;
             weight.credit = credit;
@@ -171,7 +182,7 @@ impl Chunk {
     /// The vector of a row.
     pub fn vector(&self, place: usize) -> &[i8] {
         let dimensions = self.vectors.len() / self.len().max(1);
-        self.vectors.get(place * dimensions..(place + 1) * dimensions).unwrap_or_default()
+        promised(self.vectors.get(place * dimensions..(place + 1) * dimensions), "each row has a vector")
     }
 
     /// What the chunk says: its number and its rows' digests.
@@ -181,6 +192,7 @@ impl Chunk {
 }
 
 fn set<T>(column: &mut [T], place: usize, value: T) {
+    debug_assert!(place < column.len(), "each row is in every column");
     if let Some(cell) = column.get_mut(place) {
         *cell = value;
     }

@@ -11,13 +11,16 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::chunk::SPAN;
+use super::experience::{Experience, Revision};
+use super::format::LARGEST_ID;
+use super::id::{Id, Number};
+use super::line;
+use super::seen::{Meaning, Seen};
+use super::snapshot::Library;
 use crate::error::{Error, Result};
-use crate::file;
-use crate::library::{Experience, Id, Library, Meaning, Retired, Revision, Seen};
+use crate::invariant::promised;
 use crate::minhash::Signer;
 use crate::operation::{Operation, OperationKind};
-use crate::prior;
 use crate::similar::{self, BUCKET};
 use crate::text;
 use crate::tokens::Tokenizer;
@@ -109,8 +112,8 @@ struct Text {
 }
 
 impl Text {
-    fn line_tokens(&self, tokenizer: Tokenizer, id: Id) -> u64 {
-        prior::head_tokens(tokenizer, id) + self.tokens
+    fn line_tokens(&self, tokenizer: Tokenizer, number: Number) -> u64 {
+        line::head_tokens(tokenizer, number) + self.tokens
     }
 }
 
@@ -126,7 +129,7 @@ fn prepare(library: &Library, turns: &[(Operation, Option<&[f32]>)]) -> Vec<Prep
         let meaning = library
             .meaning(&seen.key, *vector)
             .unwrap_or_else(|| Meaning::given(&vec![0.0; library.dimensions()]));
-        let tokens = prior::body_tokens(library.tokenizer, &text);
+        let tokens = line::body_tokens(library.tokenizer, &text);
         Ok(Text { line: text.into(), seen, meaning, tokens })
     };
     if turns.len() < WORTH_SPREADING {
@@ -143,7 +146,7 @@ const WORTH_SPREADING: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Near {
     /// One of the base library.
-    Known(Id),
+    Known(Number),
     /// What the operation of an earlier turn makes or changes.
     Fresh(usize),
 }
@@ -159,7 +162,7 @@ fn near(base: &Library, prepared: &[Prepared]) -> Vec<(usize, Near)> {
     let mut near: Vec<(usize, Near)> = base
         .postings
         .join(&hashes, BUCKET)
-        .filter_map(|(place, number)| Some((turn(place)?, Near::Known(Id::new(number.into())))))
+        .filter_map(|(place, number)| Some((turn(place)?, Near::Known(Number::new(number)))))
         .collect();
     let fresh = similar::pairs(&posted).into_iter();
     near.extend(fresh.map(|(later, earlier)| (later as usize, Near::Fresh(earlier as usize))));
@@ -184,10 +187,9 @@ struct Draft<'a> {
     /// Whose text shares a hash with that of a turn's operation: sorted by turn.
     near: Vec<(usize, Near)>,
     /// Which experience the operation of each turn made or changed.
-    born: Vec<Option<Id>>,
+    born: Vec<Option<Number>>,
     postings: Vec<(u32, u32)>,
     touched: BTreeSet<u64>,
-    retired: Vec<Retired>,
     report: ApplyReport,
 }
 
@@ -205,7 +207,6 @@ impl<'a> Draft<'a> {
             born: vec![None; prepared.len()],
             postings: Vec::new(),
             touched: BTreeSet::new(),
-            retired: Vec::new(),
             report: ApplyReport::default(),
         }
     }
@@ -217,18 +218,10 @@ impl<'a> Draft<'a> {
         }
         let library = &mut self.library;
         library.ranking = OnceLock::new();
-        if !self.retired.is_empty() {
-            self.retired.sort_by_key(|gone| gone.experience.id);
-            Arc::make_mut(&mut library.retired).extend(self.retired);
-        }
-        if library.wants_compaction() {
-            (library.compacted, library.dead) = (library.version, 0);
-            library.retired = Arc::default();
-        }
+        library.second = None;
         library.stale |= !(report.modified.is_empty() && report.deleted.is_empty());
         let mut postings = std::mem::take(&mut library.postings);
-        postings
-            .extend(self.postings, |number| !library.stale || library.get(Id::new(number.into())).is_some());
+        postings.extend(self.postings, |number| !library.stale || library.get(Number::new(number)).is_some());
         library.postings = postings;
         library.seal(&self.touched);
         (self.library, report)
@@ -263,19 +256,20 @@ impl<'a> Draft<'a> {
         if let Some(twin) = self.twin(turn, text, None) {
             return Err(format!("its text duplicates {twin}"));
         }
-        let id = Id::new(self.library.next_id);
-        if id.number() >= file::LARGEST_ID {
-            return Err("the library has given all its ids".to_owned());
-        }
+        let number =
+            u32::try_from(self.library.next_id).ok().filter(|number| u64::from(*number) < LARGEST_ID);
+        let number = Number::new(number.ok_or("the library has given all its ids")?);
         self.library.next_id += 1;
         let (sources, version) = (operation.groups(), self.library.version);
+        let parents: Vec<Id> = parents.into_iter().collect();
+        let id = Id::of(number, &text.line, &sources, &parents, version);
         let experience = Experience {
             id,
-            parents: parents.into_iter().collect(),
+            parents,
             sources: sources.clone(),
             created: version,
             changed: version,
-            tokens: text.line_tokens(self.library.tokenizer, id),
+            tokens: text.line_tokens(self.library.tokenizer, number),
             credit: 0.0,
             history: vec![Revision {
                 version,
@@ -301,17 +295,17 @@ impl<'a> Draft<'a> {
         if let Some(twin) = self.twin(turn, text, Some(id)) {
             return Err(format!("its text duplicates {twin}"));
         }
-        let before = self.library.get(id).ok_or_else(|| format!("{id} is not in the library"))?;
+        let number = id.number();
+        let before = self.library.get(number).ok_or_else(|| format!("{id} is not in the library"))?;
         if before.text == text.line {
             return Err(format!("it leaves the text of {id} unchanged"));
         }
         let mut experience = before.clone();
-        self.library.dead += self.library.superseded(&experience);
         let (groups, version) = (operation.groups(), self.library.version);
         let sources: BTreeSet<String> = experience.sources.drain(..).chain(groups.iter().cloned()).collect();
         experience.sources = sources.into_iter().collect();
         experience.changed = version;
-        experience.tokens = text.line_tokens(self.library.tokenizer, id);
+        experience.tokens = text.line_tokens(self.library.tokenizer, number);
         experience.history.push(Revision {
             version,
             operation: OperationKind::Modify,
@@ -325,22 +319,19 @@ impl<'a> Draft<'a> {
     }
 
     fn put(&mut self, turn: usize, text: &Text, experience: Experience) {
-        let id = experience.id;
-        self.postings.extend(text.seen.hashes().map(|hash| (hash, id.posted())));
+        let number = experience.id.number();
+        self.postings.extend(text.seen.hashes().map(|hash| (hash, number.get())));
         self.touched.insert(self.library.put(text.seen.row(Arc::new(experience), &text.meaning)));
         if let Some(born) = self.born.get_mut(turn) {
-            *born = Some(id);
+            *born = Some(number);
         }
     }
 
     fn delete(&mut self, operation: &Operation) -> std::result::Result<(), Reason> {
         let id = self.fresh_target(operation)?;
-        if let Some(gone) = self.library.take(id) {
-            self.touched.insert(id.number() / SPAN);
-            self.library.dead += self.library.superseded(&gone) + self.library.withdrawal(id);
-            self.retired
-                .push(Retired { version: self.library.version, experience: Arc::unwrap_or_clone(gone) });
-        }
+        let gone = self.library.take(id.number());
+        debug_assert!(gone.is_some(), "a target that nothing took lives");
+        self.touched.insert(id.number().chunk());
         self.report.deleted.insert(id);
         Ok(())
     }
@@ -356,19 +347,21 @@ impl<'a> Draft<'a> {
     /// The living experience, other than `own`, that says the same: of several the oldest.
     fn twin(&self, turn: usize, text: &Text, own: Option<Id>) -> Option<Id> {
         let start = self.near.partition_point(|(other, _)| *other < turn);
-        let here = self.near.get(start..).unwrap_or_default().iter().take_while(|(other, _)| *other == turn);
+        let here = promised(self.near.get(start..), "a search ends within the list")
+            .iter()
+            .take_while(|(other, _)| *other == turn);
         let candidates = here.filter_map(|(_, near)| match near {
-            Near::Known(id) => Some(*id),
+            Near::Known(number) => Some(*number),
             Near::Fresh(earlier) => *self.born.get(*earlier)?,
         });
-        self.library.twin(candidates.filter(|id| Some(*id) != own), &text.seen)
+        let others = candidates.filter(|number| own.is_none_or(|own| own.number() != *number));
+        self.library.twin(others, &text.seen)
     }
 
     /// An experience of the base library, whatever happened to it since.
     fn known(&self, name: &str) -> std::result::Result<Id, Reason> {
-        Id::parse(name)
-            .filter(|id| self.base.get(*id).is_some())
-            .ok_or_else(|| format!("{name} is not in the library"))
+        let entry = self.base.find(name);
+        entry.map(|entry| entry.id).ok_or_else(|| format!("{name} is not in the library"))
     }
 
     /// The target, if no earlier operation took it.
@@ -387,7 +380,8 @@ impl<'a> Draft<'a> {
     /// The target, if besides its text is the one that the proposer saw.
     fn fresh_target(&self, operation: &Operation) -> std::result::Result<Id, Reason> {
         let id = self.target(operation)?;
-        let changed = self.base.get(id).map_or(0, |experience| experience.changed);
+        let known = self.base.get(id.number()).ok_or_else(|| format!("{id} is not in the library"))?;
+        let changed = known.changed;
         let made_for = operation.base_version;
         if changed > made_for {
             return Err(format!(

@@ -10,12 +10,14 @@ use bytemuck::Pod;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::chunk::{Chunk, SPAN, Weight};
+use super::chunk::{Chunk, Weight};
+use super::experience::Experience;
+use super::snapshot::Library;
 use crate::column::{Column, Lender};
 use crate::digest::Sum;
 use crate::embed;
 use crate::error::{Error, Result};
-use crate::library::{Experience, Library};
+use crate::invariant::promised;
 use crate::minhash::Signature;
 use crate::postings::Postings;
 use crate::scan::Code;
@@ -33,7 +35,7 @@ const HEADER: usize = 8 + 4 + 4 + 8 + 8 + 64 + 8 + SECTIONS * 16 + 8;
 impl Library {
     /// The index file of this library.
     pub fn to_index(&self) -> Vec<u8> {
-        let ids: Vec<u32> = self.entries().map(|entry| entry.id.posted()).collect();
+        let ids: Vec<u32> = self.entries().map(|entry| entry.id.number().get()).collect();
         let tokens: Vec<u64> = self.entries().map(|entry| entry.tokens).collect();
         let postings = self.postings.gather(|number| !self.stale || ids.binary_search(&number).is_ok());
         let mut columns: [Vec<u8>; SECTIONS] = Default::default();
@@ -89,7 +91,7 @@ impl Library {
             return Self::from_json(json);
         }
         if columns.ids.len() != entries.len()
-            || columns.ids.iter().zip(&entries).any(|(number, entry)| *number != entry.id.posted())
+            || columns.ids.iter().zip(&entries).any(|(number, entry)| *number != entry.id.number().get())
         {
             return Err(Error::Index("it has other experiences".to_owned()));
         }
@@ -102,13 +104,14 @@ impl Library {
         let digests: Vec<Sum> = entries.par_iter().map(|entry| entry.digest()).collect();
         let mut touched = Vec::new();
         let mut row = 0;
-        for rows in entries.chunk_by(|a, b| a.id.number() / SPAN == b.id.number() / SPAN) {
+        for rows in entries.chunk_by(|a, b| a.id.number().chunk() == b.id.number().chunk()) {
             let Some(first) = rows.first() else { continue };
-            let number = first.id.number() / SPAN;
+            let number = first.id.number().chunk();
             let range = row..row + rows.len();
             row = range.end;
+            let digests = digests.get(range.clone()).ok_or(Error::Invariant("each row has a digest"))?;
             let chunk = columns
-                .chunk(index, number, rows, digests.get(range.clone()).unwrap_or_default(), range)
+                .chunk(index, number, rows, digests, range)
                 .ok_or_else(|| Error::Index("a column is too short".to_owned()))?;
             library.chunks.push(Arc::new(chunk));
             library.digests.push([0; 32]);
@@ -145,10 +148,10 @@ impl Columns {
         let refuse = |reason: &str| Error::Index(reason.to_owned());
         let header = bytes.get(..HEADER).ok_or_else(|| refuse("it is too short"))?;
         let mut fields = Fields(header);
-        if fields.take(8) != MAGIC {
+        if fields.take(8)? != MAGIC {
             return Err(refuse("it does not begin like one"));
         }
-        let version = fields.u32();
+        let version = fields.u32()?;
         if version != VERSION {
             return Err(Error::Index(format!("it has version {version}, this tfgrpo reads {VERSION}")));
         }
@@ -156,19 +159,21 @@ impl Columns {
         if checksum != xxh3_64(covered).to_le_bytes() {
             return Err(refuse("its header is damaged"));
         }
-        let tokenizer = tokenizer_of(fields.u32()).ok_or_else(|| refuse("its tokenizer is unknown"))?;
-        let dimensions = usize::try_from(fields.u64()).unwrap_or_default();
-        let rows = usize::try_from(fields.u64()).unwrap_or_default();
-        let digest = String::from_utf8_lossy(fields.take(64)).into_owned();
-        let table = fields.u64();
+        let tokenizer = tokenizer_of(fields.u32()?).ok_or_else(|| refuse("its tokenizer is unknown"))?;
+        let dimensions = fields.size()?;
+        let rows = fields.size()?;
+        let digest = String::from_utf8_lossy(fields.take(64)?).into_owned();
+        let table = fields.u64()?;
         let mut ranges: Vec<Range<usize>> = Vec::with_capacity(SECTIONS);
         let mut at = HEADER;
         for _ in 0..SECTIONS {
-            let (length, checksum) = (usize::try_from(fields.u64()).unwrap_or(usize::MAX), fields.u64());
+            let (length, checksum) = (fields.size()?, fields.u64()?);
             let start = at.next_multiple_of(ALIGNMENT);
             let range = start..start.saturating_add(length);
             let section = bytes.get(range.clone()).ok_or_else(|| refuse("it ends too early"))?;
-            if bytes.get(at..start).unwrap_or_default().iter().any(|byte| *byte != 0)
+            if promised(bytes.get(at..start), "a section that is there begins behind its padding")
+                .iter()
+                .any(|byte| *byte != 0)
                 || xxh3_64(section) != checksum
             {
                 return Err(refuse("a column is damaged"));
@@ -256,21 +261,32 @@ fn tokenizer_of(number: u32) -> Option<Tokenizer> {
     [Tokenizer::O200k, Tokenizer::Cl100k].into_iter().find(|t| tokenizer_number(*t) == number)
 }
 
-/// Little-endian fields one after another; beyond the end they are zero.
+/// Little-endian fields one after another.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (field, rest) = self.0.split_at_checked(length).unwrap_or_default();
+    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        let parts = self.0.split_at_checked(length);
+        let (field, rest) = parts.ok_or(Error::Invariant("the header of an index has all its fields"))?;
         self.0 = rest;
-        field
+        Ok(field)
     }
 
-    fn u32(&mut self) -> u32 {
-        self.take(4).try_into().map(u32::from_le_bytes).unwrap_or_default()
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| Error::Invariant("a field has the length that was taken"))
     }
 
-    fn u64(&mut self) -> u64 {
-        self.take(8).try_into().map(u64::from_le_bytes).unwrap_or_default()
+    fn u32(&mut self) -> Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A length.
+    fn size(&mut self) -> Result<usize> {
+        let size = self.u64()?;
+        usize::try_from(size).map_err(|_| Error::Index(format!("{size} is no length on this machine")))
     }
 }
