@@ -63,7 +63,7 @@ async def main(options: argparse.Namespace) -> int:
     if options.api_key_env:
         endpoint["api_key_env"] = options.api_key_env
     async with tfgrpo.Engine(
-        {"rollout": endpoint},
+        endpoint,
         store=f"{options.answers}.db",
         limits=tfgrpo.Limits(concurrency=options.concurrency),
         budget=tfgrpo.Budget(usd=options.usd),

@@ -222,7 +222,7 @@ class UsageError(TfgrpoError):
 
 
 class UnmeasuredError(TfgrpoError):
-    """No attempt of an arm could be graded: there is nothing to compare, and nothing that resuming would change."""
+    """No attempt of an arm could be graded, or no group be learned from: resuming would change nothing."""
 
 
 class RunStoppedError(TfgrpoError):

@@ -16,8 +16,11 @@ import pytest
 from tests.support.world import write_tasks
 
 from tfgrpo.cli import main
-from tfgrpo.testing import LoopbackServer
+from tfgrpo.journal import JournalReader
+from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer
+from tfgrpo.testing.faults import Call
 from tfgrpo.testing.scripts import tickets
+from tfgrpo.types import FaultKind, Rollout
 
 CONFIG = """
 [model]
@@ -158,6 +161,7 @@ def nan(task, answer):
 async def broken(task, answer):
     raise RuntimeError("no grader today")
 """
+PRACTICE = [sys.executable, "-m", "tfgrpo", "practice", "config.toml", "--run-dir", "run"]
 
 
 @pytest.mark.parametrize("name", ["seven", "nan", "broken"])
@@ -165,15 +169,46 @@ async def test_a_broken_verifier_is_a_fault_and_never_a_reward(folder: Path, nam
     (folder / "graders.py").write_text(GRADERS, "utf-8")
     async with LoopbackServer(tickets) as server:
         write_config(folder, server.base_url, more=f'[verifier]\nkind = "graders:{name}"\n')
-        command = [sys.executable, "-m", "tfgrpo", "practice", "config.toml", "--run-dir", "run", "--json"]
-        done = await run(command, folder)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert (result["verdict"], result["tasks"]) == ("not distinguishable", 0)
-    assert result["baseline"]["mean"] is None
-    assert result["groups"] == {"mixed": 0, "uniform": 0, "undergraded": 6}
-    # 4 held-out tasks in two arms and 6 practice tasks, each asked again once.
-    assert result["faults"] == {"verifier": 2 * 4 * 2 * 2 + 6 * 3 * 2}
+        done = await run([*PRACTICE, "--json"], folder)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == b""
+    assert not (folder / "run" / "result.json").exists()
+    message = " ".join(done.stderr.decode().split())
+    assert "Traceback" not in message
+    # 4 held-out tasks, two samples of each, and each asked again once.
+    assert (
+        "Nothing could be measured: 16 of 16 attempts of the arm 'baseline' ended in a fault, 16 of them"
+        in message
+    )
+    assert "VerifierError (verifier)" in message
+    with JournalReader(folder / "run" / "journal.db") as reader:
+        rollouts = reader.records("rollout", Rollout).values()
+    assert len(rollouts) == 16
+    for rollout in rollouts:
+        assert rollout.reward is None
+        assert rollout.fault is not None
+        assert rollout.fault.kind is FaultKind.VERIFIER
+
+
+@pytest.mark.parametrize("calls", ["rollout", "distiller"])
+async def test_a_run_whose_every_call_is_refused_says_why_and_does_not_end_well(
+    folder: Path, calls: str
+) -> None:
+    """Whichever of the roles it is."""
+
+    def refused(call: Call) -> bool:
+        return calls == "rollout" or call.key.startswith("distill/")
+
+    async with LoopbackServer(tickets, faults=FaultPlan().when(refused, FaultType.INVALID_REQUEST)) as server:
+        write_config(folder, server.base_url)
+        done = await run([*PRACTICE, "--json"], folder)
+        assert done.returncode == 3, done.stderr
+        assert done.stdout == b""
+        message = " ".join(done.stderr.decode().split())
+        assert "Traceback" not in message
+        assert "InvalidRequestError" in message
+        again = await run([sys.executable, "-m", "tfgrpo", "resume", "run"], folder)
+        assert again.returncode == 3, "what nobody mended does not end well the second time either"
 
 
 async def test_doctor_says_what_is_well_and_what_is_not(folder: Path) -> None:

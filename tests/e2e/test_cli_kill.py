@@ -19,6 +19,7 @@ from tests.support.world import write_tasks
 
 from tfgrpo.journal import JournalReader
 from tfgrpo.testing.loopback import read_log
+from tfgrpo.types import EffectStatus
 
 #: (practice tasks, concurrency, server latency in seconds, seconds of work after which a kill falls)
 SIZES = [
@@ -92,6 +93,8 @@ def test_killed_five_times_nothing_is_lost_or_paid_twice(
         whole = finished(tfgrpo("practice", config, "--run-dir", tmp_path / "whole", "--json"))
         paid_once = Counter(entry.key for entry in read_log(log))
         assert set(paid_once.values()) == {1}
+        effects = completed_in(tmp_path / "whole")
+        assert effects.total() == sum(entry.n for entry in read_log(log))
         log.write_bytes(b"")
 
         killed = tmp_path / "killed"
@@ -103,15 +106,24 @@ def test_killed_five_times_nothing_is_lost_or_paid_twice(
     assert resumed["library"] == whole["library"]
     assert resumed["difference"] == whole["difference"]
 
-    served = Counter(entry.key for entry in read_log(log))
-    assert set(served) == set(paid_once), "the same logical calls, no more and no less"
+    completed = completed_in(killed)
+    assert set(completed.values()) == {1}
+    assert completed == effects, "the same effects, no more and no less"
     with JournalReader(killed / "journal.db") as reader:
         calls = list(reader.calls())
         lost = reader.open_intents()
-    completed = Counter(call.key for call in calls if call.state == "completed")
-    assert set(completed.values()) == {1}
-    open_intents = Counter(call.key for call in calls if call.state == "open")
-    assert sum(open_intents.values()) == lost
-    for key, count in served.items():
-        # Every serving is either the completed one or belongs to an attempt that was in flight at a kill.
-        assert completed[key] <= count <= completed[key] + open_intents[key], key
+    open_intents = Counter(call.key.text for call in calls if call.state is EffectStatus.OPEN)
+    assert open_intents.total() == lost
+    assert not [call for call in calls if call.state is EffectStatus.FAILED]
+    # Every answer is either a completed effect's or belongs to an attempt that was in flight at a kill.
+    served = read_log(log)
+    for key, count in Counter(entry.key for entry in served).items():
+        assert completed[key] == 1, key
+        assert count <= completed[key] + open_intents[key], key
+    assert completed.total() <= sum(entry.n for entry in served) <= completed.total() + lost
+
+
+def completed_in(directory: Path) -> Counter[str]:
+    """How often each effect of a run was completed."""
+    with JournalReader(directory / "journal.db") as reader:
+        return Counter(call.key.text for call in reader.calls() if call.state is EffectStatus.COMPLETED)

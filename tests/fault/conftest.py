@@ -14,6 +14,9 @@ import pytest
 from tests.support.engines import Ledger, Server, Stable, outcome, server, stable
 from tests.support.world import write_tasks
 
+from tfgrpo.journal import JournalReader
+from tfgrpo.types import EffectStatus
+
 
 @dataclass(frozen=True)
 class World:
@@ -25,6 +28,7 @@ class World:
     digest: str
     difference: Any
     paid: Counter[str]
+    effects: frozenset[str]
     seconds: float
 
     def practice(self, directory: Path) -> tuple[object, ...]:
@@ -34,10 +38,10 @@ class World:
         return ("practice", self.config, "--run-dir", directory)
 
     def finish(self, ledger: Ledger) -> int:
-        """Run to the end and check the whole law; how many servings were extra."""
+        """Run to the end and check the whole law; how many answers were extra."""
         self.stable.done(*self.practice(ledger.directory))
         assert outcome(ledger.directory) == (self.digest, self.difference)
-        return ledger.settled(self.paid)
+        return ledger.settled(self.effects)
 
 
 def write_config(folder: Path, base_url: str, **more: str) -> Path:
@@ -66,10 +70,16 @@ def undisturbed(stable: Stable, server: Server, config: Path, directory: Path) -
     engine = stable.start("practice", config, "--run-dir", directory)
     ended = engine.wait()
     assert ended.code == 0, engine.said()
-    paid = Counter(entry.key for entry in server.served(before, server.position()))
+    served = server.served(before, server.position())
+    paid = Counter(entry.key for entry in served)
     assert set(paid.values()) == {1}
     assert len(paid) > 10
-    return World(stable, server, config, *outcome(directory), paid, ended.seconds)
+    with JournalReader(directory / "journal.db") as reader:
+        calls = list(reader.calls())
+    assert {call.state for call in calls} == {EffectStatus.COMPLETED}
+    effects = frozenset(call.key.text for call in calls)
+    assert len(effects) == len(calls) == sum(entry.n for entry in served)
+    return World(stable, server, config, *outcome(directory), paid, effects, ended.seconds)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,13 +107,16 @@ def clean(trap: Trap, admissions: list[Admission]) -> None:
     assert trap.told == []
 
 
-def paid_at_most_once(directory: Path, served: Counter[str]) -> None:
-    """A key served more than once has an open intent for each extra one."""
+def paid_at_most_once(directory: Path, served: Counter[str], answers: int) -> None:
+    """A key served more than once, and an answer to no completed effect, have an attempt without a result each."""
     with JournalReader(directory / "journal.db") as reader:
         calls = list(reader.calls())
-    unsettled = Counter(call.key for call in calls if call.state is EffectStatus.OPEN)
+    completed = Counter(call.key.text for call in calls if call.state is EffectStatus.COMPLETED)
+    unsettled = Counter(call.key.text for call in calls if call.state is EffectStatus.OPEN)
+    assert max(completed.values(), default=1) == 1
     for key, count in served.items():
-        assert count <= 1 + unsettled[key], f"{key} was served {count} times"
+        assert count <= completed[key] + unsettled[key], f"{key} was served {count} times"
+    assert completed.total() <= answers <= completed.total() + unsettled.total()
 
 
 class Cancelling:
@@ -170,7 +174,8 @@ class Cancelling:
             return await tfgrpo.resume(directory, models=models(model))
 
         run = VirtualClock(grace=0.001).run(main)
-        paid_at_most_once(directory, before.served + model.served)
+        answers = sum(request.n for request in (*before.requests, *model.requests))
+        paid_at_most_once(directory, before.served + model.served, answers)
         return run
 
 
@@ -269,29 +274,32 @@ def test_cancelled_at_any_await_no_connection_stays_open(quick_path: Path, every
             gc.collect()
             assert not left_open(before), f"after n = {nth}"
             if (directory / "journal.db").exists():
-                served = Counter(entry.key for entry in opened.served(since, opened.position()))
-                paid_at_most_once(directory, served)
+                served = opened.served(since, opened.position())
+                answers = sum(entry.n for entry in served)
+                paid_at_most_once(directory, Counter(entry.key for entry in served), answers)
             shutil.rmtree(directory, ignore_errors=True)
             nth += every
         assert met > 150 // every
 
 
-async def test_a_journal_whose_closing_is_cancelled_is_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["opening", "closing"])
+async def test_a_journal_whose_opening_or_closing_is_cancelled_is_closed(tmp_path: Path, moment: str) -> None:
     """`asyncio.timeout` and `asyncio.TaskGroup` cancel tasks, not scopes; the run must stay free for a resume."""
-
-    async def use(path: Path) -> None:
-        async with Journal.create(path, {}):
-            pass
-
+    loop = asyncio.get_running_loop()
     for steps in range(1, 6):
         path = tmp_path / f"{steps}.db"
-        task = asyncio.get_running_loop().create_task(use(path))
+        making = loop.create_task(Journal.create(path, {}))
+        task: asyncio.Task[Any] = making if moment == "opening" else loop.create_task((await making).aclose())
         for _ in range(steps):
             await anyio.lowlevel.checkpoint()
         task.cancel()
         await asyncio.wait([task])
-        await anyio.sleep(0.05)
-        Journal.open(path).close()
+        for _ in range(500):
+            if not any(thread.name.startswith("tfgrpo-journal") for thread in threading.enumerate()):
+                break
+            await anyio.sleep(0.01)
+        if path.exists():
+            await (await Journal.open(path)).aclose()
 
 
 # --- a stop ----------------------------------------------------------------------------------------------------

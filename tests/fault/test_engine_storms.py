@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.support.world import make_config
 
 import tfgrpo
 from tfgrpo.errors import RunStoppedError
+from tfgrpo.events import EffectFinished, Event
 from tfgrpo.journal import JournalReader
 from tfgrpo.testing import FaultPlan, FaultType, LoopbackServer, VirtualClock
 from tfgrpo.testing.faults import Call
@@ -32,21 +34,30 @@ def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tfgrpo.report.html.render", lambda *_: "<!doctype html>")
 
 
+#: How many exchanges failed, by their error, for each run directory: one exchange has the effects of several members.
+BROKEN: dict[Path, Counter[str]] = {}
+
+
 def weather(
     folder: Path, faults: FaultPlan, script: Any = SCRIPT, **overrides: Any
 ) -> tuple[Any, LoopbackServer]:
     """A practice run in this weather; a run that was stopped goes on when the sky is clear. Run and server."""
     folder.mkdir(exist_ok=True)
     server = LoopbackServer(script, faults=faults)
+    told = BROKEN[folder / "run"] = Counter()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, EffectFinished) and event.fault is not None:
+            told[event.fault.error] += 1
 
     async def main() -> tfgrpo.Run:
         async with server:
             config = make_config(folder, **(SIZE | {"model__base_url": server.base_url} | overrides))
             try:
-                return await tfgrpo.practice(config, run_dir=folder / "run")
+                return await tfgrpo.practice(config, run_dir=folder / "run", hooks=[listen])
             except RunStoppedError:
                 server._faults = FaultPlan()
-                return await tfgrpo.resume(folder / "run")
+                return await tfgrpo.resume(folder / "run", hooks=[listen])
 
     return VirtualClock(grace=0.003).run(main), server
 
@@ -55,7 +66,7 @@ def audit(directory: Path, *, stopped: bool = False) -> dict[str, int]:
     """Every planned rollout has one record, a fault is no reward, no call is left open unless a stop cut it off.
 
     Returns:
-        How many attempts failed, by their error.
+        How many exchanges failed, by their error.
     """
     with JournalReader(directory / "journal.db") as reader:
         rollouts = reader.records("rollout", Rollout)
@@ -63,13 +74,16 @@ def audit(directory: Path, *, stopped: bool = False) -> dict[str, int]:
         faults = reader.faults_by_kind()
         assert stopped or reader.open_intents() == 0
     for phase, planned in (("baseline", 3), ("practice", 12), ("learned", 3)):
-        assert len([key for key in rollouts if key.startswith(f"{phase}/")]) >= planned
+        assert len([key for key in rollouts if key.phase == phase]) >= planned
     for rollout in rollouts.values():
         assert (rollout.ending is Ending.FAULTED) == (rollout.fault is not None)
         assert rollout.fault is None or rollout.reward is None
     completed = [call.key for call in calls if call.state is EffectStatus.COMPLETED]
     assert len(completed) == len(set(completed))
-    return faults
+    told = BROKEN[directory]
+    assert told.keys() == faults.keys()
+    assert all(told[error] <= count <= 3 * told[error] for error, count in faults.items())
+    return dict(told)
 
 
 @pytest.fixture(scope="module")

@@ -274,7 +274,7 @@ async def test_a_misused_engine_says_what_to_do(tmp_path: Path) -> None:
             await engine.ask("a", tfgrpo.ModelRequest((tfgrpo.Message("user", "another"),)))
         with pytest.raises(tfgrpo.UsageError, match="'poet' is no role; the roles are"):
             await engine.ask("b", request, role="poet")
-        assert await engine.ask("c", request)  # nothing is broken by all that
+        assert (await engine.ask("c", request)).content  # nothing is broken by all that
     with pytest.raises(tfgrpo.UsageError, match="not open"):
         await engine.ask("a", request)
     with pytest.raises(tfgrpo.ConfigError, match="is a directory; name a file"):

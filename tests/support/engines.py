@@ -322,29 +322,37 @@ class Ledger:
         assert {entry.key for entry in fresh} <= intended, "sent without an intent"
         self._completed = frozenset(completed)
 
-    def settled(self, paid_once: Counter[str]) -> int:
-        """The run is finished: the same calls as in an undisturbed run, extra servings only of open intents.
+    def settled(self, effects: frozenset[str]) -> int:
+        """The run is finished: the same effects as in an undisturbed run, extra answers only to unsettled attempts.
+
+        A request for several answers is served under the key of its first member, and a killed run may ask for the
+        missing ones alone: effects are counted in the journal, answers at the server.
+
+        Args:
+            effects: what the undisturbed run completed.
 
         Returns:
-            How many servings were extra.
+            How many answers were extra.
         """
         self.check()
-        served = Counter(entry.key for entry in self.server.served(self.start, self._checked))
-        difference = set(served) ^ set(paid_once)
-        assert not difference, f"the same logical calls, no more and no less, but for {sorted(difference)}"
+        served = self.server.served(self.start, self._checked)
         with JournalReader(self.directory / "journal.db") as reader:
             calls = list(reader.calls())
             lost = reader.open_intents()
+        difference = self._completed ^ effects
+        assert not difference, f"the same effects, no more and no less, but for {sorted(difference)}"
         completed = Counter(call.key.text for call in calls if call.state is EffectStatus.COMPLETED)
         unsettled = Counter(call.key.text for call in calls if call.state is EffectStatus.OPEN)
-        failed = Counter(
+        assert unsettled.total() == lost
+        unsettled += Counter(
             call.key.text for call in calls if call.state is EffectStatus.FAILED and call.maybe_paid
         )
-        assert sum(unsettled.values()) == lost
-        for key, count in served.items():
+        for key, count in Counter(entry.key for entry in served).items():
             assert completed[key] == 1, f"{key} completed {completed[key]} times"
-            assert count <= 1 + unsettled[key] + failed[key], f"{key} was served {count} times"
-        return served.total() - len(served)
+            assert count <= completed[key] + unsettled[key], f"{key} was served {count} times"
+        answers = sum(entry.n for entry in served)
+        assert completed.total() <= answers <= completed.total() + unsettled.total()
+        return answers - completed.total()
 
 
 # --- the warm process's side -------------------------------------------------------------------------------------

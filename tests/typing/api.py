@@ -171,8 +171,10 @@ async def batch(library: tfgrpo.ExperienceLibrary, task: tfgrpo.Task, request: t
         assert_type(rollout.fault, tfgrpo.Fault | None)
 
 
-async def engines_that_are_opened_otherwise(config: tfgrpo.Config) -> None:
-    async with tfgrpo.Engine(config.model.role(tfgrpo.Role.ROLLOUT), store=Path("job.db")):
+async def engines_that_are_opened_otherwise() -> None:
+    async with tfgrpo.Engine({"base_url": "https://api.example.com/v1", "name": "a"}, store=Path("job.db")):
+        pass
+    async with tfgrpo.Engine({"local": "default"}):
         pass
     async with tfgrpo.Engine({tfgrpo.Role.ROLLOUT: Shouting()}, store=tfgrpo.MemoryStore()):
         pass

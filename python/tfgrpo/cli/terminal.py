@@ -23,6 +23,7 @@ from tfgrpo.errors import (
     LocalModelError,
     RunStoppedError,
     TfgrpoError,
+    UnmeasuredError,
 )
 from tfgrpo.run.stop import StopSwitch
 
@@ -37,12 +38,12 @@ console = Console(stderr=True, highlight=False)
 
 
 def exit_code(error: TfgrpoError) -> int:
-    """2 for what the user has to mend first, 3 for a run stopped with everything kept, 130 interrupted."""
+    """2 for what the user has to mend first, 3 for a run that stopped or measured nothing, 130 interrupted."""
     if isinstance(error, RunStoppedError):
         return INTERRUPTED if isinstance(error.reason, InterruptedRunError) else STOPPED
     if isinstance(error, ConfigError | LibraryError | LocalModelError):
         return BAD_INPUT
-    return STOPPED if isinstance(error, JournalError) else BAD_INPUT
+    return STOPPED if isinstance(error, JournalError | UnmeasuredError) else BAD_INPUT
 
 
 def tell(error: TfgrpoError) -> None:

@@ -41,6 +41,7 @@ from tfgrpo.errors import (
 from tfgrpo.events import Hooks
 from tfgrpo.keys import Key
 from tfgrpo.protocols import Effect, Store, Ticket
+from tfgrpo.tasks import gather_ordered
 from tfgrpo.types import (
     EffectStatus,
     FaultKind,
@@ -321,7 +322,7 @@ class Dispatcher:
                             request, key=effects[0].key.text, observer=lease, stream=stream
                         )
                     if len(reply.choices) != request.n:
-                        raise _miscounted(reply, request)
+                        raise _miscounted(reply, request)  # noqa: TRY301 - ends as any failure of the call
                 except ModelError as error:
                     provider.ended(lease, error)
                     spent = expected if error.maybe_paid else _NOTHING
@@ -332,6 +333,14 @@ class Dispatcher:
                         with anyio.CancelScope(shield=True):
                             await self._failed(tickets, given_up, spent, span)
                     raise
+                except TfgrpoError:
+                    raise
+                except Exception as raised:  # a model of a stranger may raise anything
+                    if isinstance(raised, TimeoutError) and halted.reason is not None:
+                        raise self.halt(InterruptedRunError("The call was cut off.")) from None
+                    foreign = _foreign(raised)
+                    await self._failed(tickets, foreign, spent, span)
+                    raise foreign from raised
                 # The provider's place must not wait for our disk.
                 lease.done((reply.usage.input_tokens, reply.usage.output_tokens))
                 spent = reply.usage
@@ -343,16 +352,6 @@ class Dispatcher:
             except JournalError as error:
                 self.halt(error)
                 raise
-            except TfgrpoError:
-                raise
-            except TimeoutError:
-                if halted.reason is None:
-                    raise  # not ours, and no model of ours raises it
-                raise self.halt(InterruptedRunError("The call was cut off.")) from None
-            except Exception as raised:  # a model of a stranger may raise anything
-                foreign = _foreign(raised)
-                await self._failed(tickets, foreign, spent, span)
-                raise foreign from raised
             finally:
                 halted.landed()
                 self.budget.settle(most, spent)
@@ -373,9 +372,9 @@ class Dispatcher:
             ModelReply((choice,), usage, reply.model)
             for choice, usage in zip(reply.choices, shares, strict=True)
         ]
-        async with anyio.create_task_group() as group:
-            for ticket, own in zip(tickets, replies, strict=True):
-                group.start_soon(self.store.complete, ticket, own, own.usage)
+        await gather_ordered(
+            zip(tickets, replies, strict=True), lambda own: self.store.complete(*own, own[1].usage)
+        )
         return replies
 
     async def _failed(
@@ -383,8 +382,11 @@ class Dispatcher:
     ) -> None:
         """Make the failure of every member durable, each with its share of what may have been paid."""
         fault = fault_of(error, FaultKind.MODEL)
-        for ticket, share in zip(tickets, spent.split(len(tickets)), strict=True):
-            await self.store.fail(ticket, fault, maybe_paid=error.maybe_paid, usage=share)
+        # All are on their way before the first is waited for: a cancellation meanwhile leaves none open.
+        await gather_ordered(
+            zip(tickets, spent.split(len(tickets)), strict=True),
+            lambda own: self.store.fail(own[0], fault, maybe_paid=error.maybe_paid, usage=own[1]),
+        )
         if span is not None:
             span.ended(spent, self.budget.spent, fault)
 
@@ -396,9 +398,13 @@ class Dispatcher:
         """
         reason = self.halted.reason or InterruptedRunError("The run was halted.")
         fault = fault_of(reason, FaultKind.MODEL)
-        for ticket in tickets:
-            await self.store.fail(ticket, fault, maybe_paid=False)
-        raise self.halt(reason)
+        await gather_ordered(tickets, lambda ticket: self.store.fail(ticket, fault, maybe_paid=False))
+        # This effect is not under way; what is may finish, or the first error would end it.
+        self.halted.landed()
+        try:
+            await self.halted.stop(reason)
+        finally:
+            self.halted.launched()
 
     # --- waiting -----------------------------------------------------------------------------------------
 

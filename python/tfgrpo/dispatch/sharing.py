@@ -27,10 +27,11 @@ GATHER = 0.05
 class Member:
     """One attempt of a group, up to its first request."""
 
-    __slots__ = ("arrived",)
+    __slots__ = ("arrived", "seat")
 
     def __init__(self) -> None:
         self.arrived = False
+        self.seat: Seat | None = None
 
 
 class Sharing:
@@ -85,6 +86,14 @@ class Sharing:
             if self._arrived >= self._expected:
                 self._flush()
 
+    async def settled(self, member: Member) -> None:
+        """Wait until no exchange holds an effect of this attempt: only then may its terminal record be written.
+
+        Cancellation: changes nothing.
+        """
+        if member.seat is not None and member.seat.exchange is not None:
+            await member.seat.over.wait()
+
     async def ask(
         self, member: Member, effect: Effect, request: ModelRequest, watcher: Watcher
     ) -> ModelReply:
@@ -100,11 +109,12 @@ class Sharing:
             ModelError: the call failed for good; every member of a shared exchange gets an error of its own.
             RunStoppedError, JournalError: the run cannot go on.
 
-        Cancellation: the attempt gives its place up; the exchange ends with the last of its members.
+        Cancellation: the attempt gives its place up; the exchange ends with the last of its members, and until then
+            the attempt's effect is under way: see `settled`.
         """
         role = effect.role
         if request.n == 1 and not self._single and self._dispatcher.group_limit(role) != 1:
-            seat = Seat(effect, request, watcher)
+            seat = member.seat = Seat(effect, request, watcher)
             self._pending[effect.digest].append(seat)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(GATHER, self._flush)
@@ -130,7 +140,7 @@ class Sharing:
         pending, self._pending = self._pending, defaultdict(list)
         for seats in pending.values():
             waiting = [seat for seat in seats if not seat.left]
-            limit = self._dispatcher.group_limit(seats[0].effect.role) or len(waiting)
+            limit = self._dispatcher.group_limit(seats[0].effect.role) or len(seats)
             for start in range(0, len(waiting), limit):
                 chunk = waiting[start : start + limit]
                 if len(chunk) == 1:
@@ -140,12 +150,13 @@ class Sharing:
 
     async def _together(self, seats: Sequence[Seat]) -> None:
         """One exchange for several members; it ends with the last of them."""
+        seats = [seat for seat in seats if not seat.left]
+        if not seats:
+            return
         with anyio.CancelScope() as scope:
             for seat in seats:
                 seat.exchange = scope
                 seat.beside = seats
-            if all(seat.left for seat in seats):
-                return
             try:
                 replies = await self._led(
                     [seat.effect for seat in seats], seats[0].request, _Watchers(seats), several=False
@@ -156,6 +167,9 @@ class Sharing:
             else:
                 for seat, reply in zip(seats, replies, strict=True):
                     seat.answered(reply)
+            finally:
+                for seat in seats:
+                    seat.over.set()
 
     # --- alone, in front of the others or behind them ----------------------------------------------------
 
@@ -198,6 +212,7 @@ class Seat:
         self.request = request
         self.watcher = watcher
         self.left = False
+        self.over = anyio.Event()
         self.exchange: anyio.CancelScope | None = None
         self.beside: Sequence[Seat] = (self,)
         self._future: asyncio.Future[ModelReply | None] = asyncio.get_running_loop().create_future()

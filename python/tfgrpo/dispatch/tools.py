@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
+
 from tfgrpo.dispatch.calls import Dispatcher
 from tfgrpo.dispatch.effects import NOBODY, Watcher, fault_of, request_digest
 from tfgrpo.errors import JournalError, TfgrpoError, ToolError
@@ -35,7 +37,7 @@ async def use_tool(
         UsageError: the arguments have no JSON encoding.
         RunStoppedError, JournalError: the run cannot go on.
 
-    Cancellation: the intent stays open: the use counts as perhaps done.
+    Cancellation: the intent stays open, unless the watcher says why it was given up; the use counts as perhaps done.
     """
     store, halt = dispatcher.store, dispatcher.halted
     request = ToolRequest(tool.name, dict(arguments))
@@ -52,8 +54,13 @@ async def use_tool(
         watcher.launched()
         try:
             text = await run_tool(tool, request.arguments)
-        except ToolError as error:
+        except TfgrpoError as error:
             await store.fail(tickets[0], fault_of(error, FaultKind.TOOL), maybe_paid=True)
+            raise
+        except anyio.get_cancelled_exc_class():
+            if (given_up := watcher.abandoned()) is not None:
+                with anyio.CancelScope(shield=True):
+                    await store.fail(tickets[0], fault_of(given_up, FaultKind.TOOL), maybe_paid=True)
             raise
         await store.complete(tickets[0], ToolResult(text), Usage())
     except JournalError as error:

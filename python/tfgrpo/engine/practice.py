@@ -6,18 +6,22 @@ matter of its number alone, never of timing, so a run stays a function of its in
 
 from __future__ import annotations
 
+from collections import Counter
+
 import anyio
 import anyio.to_thread
 
 from tfgrpo.engine.context import Context
 from tfgrpo.engine.gate import Gate
 from tfgrpo.engine.plan import Batch, plan, rollouts
-from tfgrpo.engine.records import StepRecord, StoredLibrary, library_key, stored_library
+from tfgrpo.engine.records import GroupRecord, StepRecord, StoredLibrary, library_key, stored_library
 from tfgrpo.engine.step import run_step
+from tfgrpo.errors import InvalidRequestError, UnmeasuredError
 from tfgrpo.events import PhaseFinished, PhaseStarted, StepStarted
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.tasks import gather_ordered
+from tfgrpo.types import Signal
 
 _PRACTICE = Key("practice")
 
@@ -35,6 +39,7 @@ async def run_practice(context: Context, library: ExperienceLibrary, gate: Gate)
 
     Raises:
         RunStoppedError, JournalError: the run cannot go on; `tfgrpo resume` continues at the next call.
+        UnmeasuredError: the distiller refused whatever it was asked.
     """
     method = context.method
     batches = plan(method, context.practice_tasks)
@@ -82,8 +87,31 @@ async def run_practice(context: Context, library: ExperienceLibrary, gate: Gate)
         libraries.put(batch.step, learned)
 
     await gather_ordered(batches, one)
+    await _check_distiller(context)
     context.hooks.emit(PhaseFinished(key=_PRACTICE.text, phase="practice"))
     return await libraries.after(len(batches))
+
+
+async def _check_distiller(context: Context) -> None:
+    """See whether the distiller answered at all, where it was asked.
+
+    Raises:
+        UnmeasuredError: every group that could teach ended in a refusal.
+    """
+    refusals: Counter[str] = Counter()
+    async for _, record in context.store.records("group", GroupRecord):
+        fault = record.fault
+        if fault is None and record.signal is not Signal.MIXED and record.advantage is None:
+            continue  # it had nothing to teach
+        if fault is None or fault.error != InvalidRequestError.__name__:
+            return
+        refusals[fault.message] += 1
+    if refusals:
+        (message, _), total = refusals.most_common(1)[0], refusals.total()
+        raise UnmeasuredError(
+            f"Nothing could be learned: the distiller's endpoint refused {total:,} of {total:,} groups that could teach, "
+            f"with {InvalidRequestError.__name__}: {message} Mend that and start a new run."
+        )
 
 
 class Libraries:

@@ -10,8 +10,8 @@ from tfgrpo.types import Message
 #: A message with fewer bytes is stored inline: a row of its own costs more than the repetition.
 _WORTH_A_ROW = 250
 
-#: How many stored messages are remembered, twice this at most.
-_REMEMBERED = 4_000
+#: How many stored messages are remembered, twice this at most; and how many requests.
+_REMEMBERED, _REQUESTS = 4_000, 16
 
 
 class BlobStore:
@@ -28,6 +28,18 @@ class BlobStore:
         self._last_row = last_row
         self._rows: Recent[str, Message] = Recent(_REMEMBERED)
         self._new: list[tuple[int, bytes]] = []
+        self._requests: dict[bytes, tuple[msgspec.Struct, bytes]] = {}
+
+    def store_request(self, value: msgspec.Struct, digest: bytes) -> bytes:
+        """The same for a request: those of a group are equal, come one after the other, and are folded once."""
+        known = self._requests.get(digest)
+        if known is not None and known[0] == value:
+            return known[1]
+        body = self.store(value)
+        if len(self._requests) >= _REQUESTS:
+            self._requests.clear()
+        self._requests[digest] = value, body
+        return body
 
     def store(self, value: msgspec.Struct) -> bytes:
         """A value as it is stored. The rows of `blobs` that have to be written with it are collected for `take`.

@@ -292,7 +292,7 @@ class Journal:
             attempt = 0 if known is None else self._next_attempt(effect, known)
             row += 1
             head = _sealed(row, Intent(key, attempt, effect.role, effect.digest, now, effect.kind))
-            rows.append((row, head, self._blobs.store(effect.request)))
+            rows.append((row, head, self._blobs.store_request(effect.request, effect.digest)))
             made.append(KnownEffect(key, row, attempt, effect.kind, effect.role, effect.digest, now))
             tickets.append(Ticket(effect.key, attempt, row))
         if len(made) > 1 and len({effect.key for effect in made}) != len(made):

@@ -187,6 +187,8 @@ class AttemptScope:
     async def close(self) -> None:
         """End what the agent has left behind: calls of tasks that it did not wait for are given up.
 
+        Returns when no effect of the attempt is under way any more, in an exchange that its siblings share neither.
+
         Cancellation: propagates; what is left behind was told to end.
         """
         self._over = True
@@ -197,6 +199,8 @@ class AttemptScope:
                 if task is not None and task is not asyncio.current_task():
                     task.cancel()
             await self._idle.wait()
+        if self._sharing is not None and self._member is not None:
+            await self._sharing.settled(self._member)
 
     @property
     def diverged(self) -> int:
