@@ -93,6 +93,11 @@ class Recorded:
         return Counter(group.signal for group in self.groups.values())
 
     def _faults(self) -> Iterator[Fault]:
-        for record in (*self.rollouts.values(), *self.groups.values(), *self.steps):
+        records: list[Rollout | GroupRecord | StepRecord] = [
+            *self.rollouts.values(),
+            *self.groups.values(),
+            *self.steps,
+        ]
+        for record in records:
             if record.fault is not None and not (isinstance(record, Rollout) and is_cut_off(record)):
                 yield record.fault
