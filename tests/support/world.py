@@ -93,11 +93,10 @@ class Recorded:
         return Counter(group.signal for group in self.groups.values())
 
     def _faults(self) -> Iterator[Fault]:
-        records: list[Rollout | GroupRecord | StepRecord] = [
-            *self.rollouts.values(),
-            *self.groups.values(),
-            *self.steps,
-        ]
-        for record in records:
-            if record.fault is not None and not (isinstance(record, Rollout) and is_cut_off(record)):
-                yield record.fault
+        for rollout in self.rollouts.values():
+            if rollout.fault is not None and not is_cut_off(rollout):
+                yield rollout.fault
+        for record in (*self.groups.values(), *self.steps):
+            fault: Fault | None = getattr(record, "fault", None)
+            if fault is not None:
+                yield fault
