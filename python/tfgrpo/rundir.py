@@ -23,7 +23,7 @@ RUN = Key("run")
 
 
 class Header(Struct, frozen=True):
-    """What a run was started with, its first record. Resuming must find the same inputs."""
+    """The start of a run, its first record: what it was started with. Resuming must find the same inputs."""
 
     kind: Kind
     config: str

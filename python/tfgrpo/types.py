@@ -46,7 +46,7 @@ class Message(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """What calls cost: tokens in (of which cached) and out, and US dollars by the configured prices."""
+    """The cost of calls: tokens in (of which cached) and out, and US dollars by the configured prices."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -164,7 +164,7 @@ class ModelReply(Struct, frozen=True):
 
 
 class Role(StrEnum):
-    """Who pays for a call: rollouts, the distiller (summaries to consolidation), or a judge."""
+    """The payer of a call: rollouts, the distiller (summaries to consolidation), or a judge."""
 
     ROLLOUT = "rollout"
     DISTILLER = "distiller"
@@ -175,7 +175,7 @@ class Role(StrEnum):
 
 
 class EffectKind(StrEnum):
-    """What is done outside the process, once, and durably."""
+    """The kinds of things that are done outside the process, once, and durably."""
 
     MODEL = "model"
     TOOL = "tool"
@@ -185,7 +185,7 @@ class EffectKind(StrEnum):
 
 
 class EffectStatus(StrEnum):
-    """What became of one attempt at an effect; OPEN means that no outcome is known (in flight, or cut off)."""
+    """The state of one attempt at an effect; OPEN means that no outcome is known (in flight, or cut off)."""
 
     OPEN = "open"
     COMPLETED = "completed"
@@ -258,7 +258,7 @@ class Reward(Struct, frozen=True):
 
 
 class FaultKind(StrEnum):
-    """What broke."""
+    """The part that broke."""
 
     MODEL = "model"
     TOOL = "tool"
@@ -278,7 +278,7 @@ class Fault(Struct, frozen=True):
 
 
 class PriorRef(Struct, frozen=True):
-    """Which token prior a rollout ran with: the library's version and digest ("" without a library).
+    """The token prior that a rollout ran with: the library's version and digest ("" without a library).
 
     `prior` is the digest of the prior's text; the record "prior" of that name lists the entries in it. It is ""
     where the prompt held no prior.
@@ -315,7 +315,7 @@ class PriorRecord(Struct, frozen=True):
 
 
 class Ending(StrEnum):
-    """How an attempt ended: exactly one of these per planned attempt."""
+    """The end of an attempt: exactly one of these per planned attempt."""
 
     COMPLETED = "completed"
     TRUNCATED = "truncated"
@@ -346,7 +346,7 @@ class Rollout(Struct, frozen=True):
 
 
 class Signal(StrEnum):
-    """What a group can teach."""
+    """The lesson in a group: whether it can teach."""
 
     MIXED = "mixed"
     UNIFORM = "uniform"
@@ -455,7 +455,7 @@ class DroppedOperation(Struct, frozen=True):
 
 
 class ApplyReport(Struct, frozen=True):
-    """What `apply` did: ids added, modified, deleted, kept; every dropped operation with its reason."""
+    """The outcome of `apply`: ids added, modified, deleted, kept; every dropped operation with its reason."""
 
     added: tuple[str, ...] = ()
     modified: tuple[str, ...] = ()

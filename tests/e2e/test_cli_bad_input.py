@@ -176,7 +176,10 @@ async def test_a_broken_verifier_is_a_fault_and_never_a_reward(folder: Path, nam
     message = " ".join(done.stderr.decode().split())
     assert "Traceback" not in message
     # 4 held-out tasks, two samples of each, and each asked again once.
-    assert "Nothing could be measured: 16 of 16 attempts of the arm 'baseline' ended in a fault, 16 of them" in message
+    assert (
+        "Nothing could be measured: 16 of 16 attempts of the arm 'baseline' ended in a fault, 16 of them"
+        in message
+    )
     assert "VerifierError (verifier)" in message
     with JournalReader(folder / "run" / "journal.db") as reader:
         rollouts = reader.records("rollout", Rollout).values()
@@ -188,7 +191,9 @@ async def test_a_broken_verifier_is_a_fault_and_never_a_reward(folder: Path, nam
 
 
 @pytest.mark.parametrize("calls", ["rollout", "distiller"])
-async def test_a_run_whose_every_call_is_refused_says_why_and_does_not_end_well(folder: Path, calls: str) -> None:
+async def test_a_run_whose_every_call_is_refused_says_why_and_does_not_end_well(
+    folder: Path, calls: str
+) -> None:
     """Whichever of the roles it is."""
 
     def refused(call: Call) -> bool:

@@ -139,7 +139,7 @@ def test_entries_name_the_groups_that_made_them_and_prompts_their_entries(tmp_pa
                 assert entry.sources
                 assert set(entry.sources) <= groups
             priors = {key.variant: prior async for key, prior in store.records("prior", PriorRecord)}
-            learned = [r for r in await rollouts_of(store, "learned/")]
+            learned = await rollouts_of(store, "learned/")
             assert {r.prior.prior for r in learned} <= priors.keys()
             seen = priors[learned[0].prior.prior]
             assert set(seen.entries) <= {entry.id for entry in run.library.entries}
@@ -274,13 +274,13 @@ async def test_a_misused_engine_says_what_to_do(tmp_path: Path) -> None:
             await engine.ask("a", tfgrpo.ModelRequest((tfgrpo.Message("user", "another"),)))
         with pytest.raises(tfgrpo.UsageError, match="'poet' is no role; the roles are"):
             await engine.ask("b", request, role="poet")
-        assert await engine.ask("c", request)  # nothing is broken by all that
+        assert (await engine.ask("c", request)).content  # nothing is broken by all that
     with pytest.raises(tfgrpo.UsageError, match="not open"):
         await engine.ask("a", request)
     with pytest.raises(tfgrpo.ConfigError, match="is a directory; name a file"):
         async with tfgrpo.Engine(model, store=tmp_path):
             pass
     (tmp_path / "other.db").write_bytes(b"not a store at all" * 100)
-    with pytest.raises(tfgrpo.JournalError, match="is no journal|not a tfgrpo journal|damaged"):
+    with pytest.raises(tfgrpo.JournalError, match=r"is no journal|not a tfgrpo journal|damaged"):
         async with tfgrpo.Engine(model, store=tmp_path / "other.db"):
             pass

@@ -95,4 +95,4 @@ def test_what_is_no_identity_is_refused(arguments: dict[str, object]) -> None:
 
 def test_a_key_is_frozen() -> None:
     with pytest.raises(AttributeError, match="immutable"):
-        Key("p").phase = "q"
+        Key("p").phase = "q"  # type: ignore[misc]

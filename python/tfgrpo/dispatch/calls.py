@@ -322,7 +322,7 @@ class Dispatcher:
                             request, key=effects[0].key.text, observer=lease, stream=stream
                         )
                     if len(reply.choices) != request.n:
-                        raise _miscounted(reply, request)
+                        raise _miscounted(reply, request)  # noqa: TRY301 - ends as any failure of the call
                 except ModelError as error:
                     provider.ended(lease, error)
                     spent = expected if error.maybe_paid else _NOTHING
@@ -399,7 +399,12 @@ class Dispatcher:
         reason = self.halted.reason or InterruptedRunError("The run was halted.")
         fault = fault_of(reason, FaultKind.MODEL)
         await gather_ordered(tickets, lambda ticket: self.store.fail(ticket, fault, maybe_paid=False))
-        raise self.halt(reason)
+        # This effect is not under way; what is may finish, or the first error would end it.
+        self.halted.landed()
+        try:
+            await self.halted.stop(reason)
+        finally:
+            self.halted.launched()
 
     # --- waiting -----------------------------------------------------------------------------------------
 

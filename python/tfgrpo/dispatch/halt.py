@@ -17,7 +17,7 @@ DRAIN = 30.0
 
 
 class Halt:
-    """Whether, and why, a run has to stop.
+    """The stop of a run: whether it has to, and why.
 
     Attributes:
         reason: None while it need not.

@@ -109,8 +109,8 @@ async def _check_distiller(context: Context) -> None:
     if refusals:
         (message, _), total = refusals.most_common(1)[0], refusals.total()
         raise UnmeasuredError(
-            f"Nothing could be learned: the distiller's endpoint refused {total:,} of {total:,} groups that could teach, "
-            f"with {InvalidRequestError.__name__}: {message} Mend that and start a new run."
+            f"Nothing could be learned: the distiller's endpoint refused {total:,} of {total:,} groups that could "
+            f"teach, with {InvalidRequestError.__name__}: {message} Mend that and start a new run."
         )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, TypeVarTuple
@@ -20,10 +19,11 @@ from tfgrpo.journal.blobs import BlobStore
 from tfgrpo.journal.codec import digest_of, encode
 from tfgrpo.journal.disk import Disk
 from tfgrpo.journal.effects import Effects, KnownEffect, check_usage
-from tfgrpo.journal.rowreader import KeyOrder, RowReader
+from tfgrpo.journal.lookup import PAGE, Lookup, closed_owner
+from tfgrpo.journal.rowreader import RowReader
 from tfgrpo.journal.rows import Intent, Outcome, Record, encode_head
 from tfgrpo.journal.salvage import log_is_cut
-from tfgrpo.journal.schema import EngineLock, closed_error, connect, guarded, header_rows, write_new
+from tfgrpo.journal.schema import EngineLock, connect, guarded, header_rows, write_new
 from tfgrpo.journal.writer import Job, Writer
 from tfgrpo.keys import Key, owner_text
 from tfgrpo.protocols import Effect, Known, LeftOpen, Ticket
@@ -37,9 +37,6 @@ _NO_USAGE = Usage()
 
 #: The weight of the newest call in what calls take lately.
 _NEWEST = 0.02
-
-#: Records that are read at a time.
-_PAGE = 256
 
 _DISK = Disk()
 
@@ -83,8 +80,8 @@ class Journal:
         self._path = reader.path
         self._closing = threading.Lock()
         self._closed = False
-        self._reads = ThreadPoolExecutor(1, thread_name_prefix="tfgrpo-journal-reader")
         self._effects = Effects()
+        self._lookup = Lookup(reader, self._effects)
         self._opened = self._last_row = self._effects.load(reader)
         with guarded(self._path):
             if log_is_cut(Path(f"{self._path}-wal"), reader.log_frames(), self._last_row):
@@ -255,10 +252,10 @@ class Journal:
         effect = self._effects.get(text)
         if effect is None:
             rows = self._effects.outcome_rows(text)
-            return await self._read(self._known_by_rows, text, rows, result) if rows else None
+            return await self._lookup.read(self._lookup.known_by_rows, text, rows, result) if rows else None
         if effect.status is EffectStatus.OPEN:
             return Known(effect.attempt, EffectStatus.OPEN, effect.digest)
-        return await self._read(self._known, effect.attempt, effect.digest, effect.end, result)
+        return await self._lookup.read(self._lookup.known, effect.attempt, effect.digest, effect.end, result)
 
     async def intend(self, effects: Sequence[Effect]) -> list[Ticket]:
         """Make the intents of effects durable, all or none; send only after this returns.
@@ -350,7 +347,7 @@ class Journal:
             for effect in effects:
                 owner = owner_text(effect.key.text)
                 if owner in self._closing_owners:
-                    raise self._closed_owner(owner)
+                    raise closed_owner(owner, self._path)
                 if self._unfinished(effect.key.text):
                     continue
                 rows = self._effects.finished_rows(owner)
@@ -359,14 +356,8 @@ class Journal:
             if not stale:
                 return {owner: known for owner, (_, known) in found.items() if known} if found else None
             for owner, rows in stale.items():
-                found[owner] = rows, await self._read(self._finished_effect, owner, rows)
+                found[owner] = rows, await self._lookup.read(self._lookup.finished_effect, owner, rows)
             self._writer.check()
-
-    def _closed_owner(self, owner: str) -> JournalError:
-        return JournalError(
-            f"{owner!r} has its terminal record in {self._path}: nothing is done for it any more. Ask for the record "
-            "before its effects."
-        )
 
     async def complete(self, ticket: Ticket, result: msgspec.Struct, usage: Usage) -> None:
         """Make the result of an attempt durable; use it only after this returns.
@@ -457,8 +448,10 @@ class Journal:
         Raises:
             JournalError: a request cannot be read.
         """
-        for start in range(0, len(self._effects.left_open), _PAGE):
-            for opened in await self._read(self._left_open, self._effects.left_open[start : start + _PAGE]):
+        for start in range(0, len(self._effects.left_open), PAGE):
+            for opened in await self._lookup.read(
+                self._lookup.left_open, self._effects.left_open[start : start + PAGE]
+            ):
                 yield opened
 
     # --- records -----------------------------------------------------------------------------------------
@@ -486,7 +479,7 @@ class Journal:
         known = self._on_the_way.get((kind, text))
         looked: list[int] = []
         while known is None and (rows := self._effects.record_rows(kind, text)) != looked:
-            head = await self._read(self._record_head, kind, text, rows)
+            head = await self._lookup.read(self._lookup.record_head, kind, text, rows)
             looked, known = rows, self._on_the_way.get((kind, text)) if head is None else head[1].digest
             writer.check()
         if known is None:
@@ -522,7 +515,7 @@ class Journal:
     async def get(self, kind: str, key: Key, type: type[S]) -> S | None:  # noqa: A002
         """One durable record, or None."""
         rows = self._effects.record_rows(kind, key.text)
-        return await self._read(self._record, kind, key.text, rows, type) if rows else None
+        return await self._lookup.read(self._lookup.record, kind, key.text, rows, type) if rows else None
 
     async def records(self, kind: str, type: type[S], under: str = "") -> AsyncIterator[tuple[Key, S]]:  # noqa: A002
         """The durable records of one kind in the order of their keys, in pages.
@@ -532,104 +525,15 @@ class Journal:
             type: of the values.
             under: the beginning of the keys' text.
         """
-        order = await self._read(self._key_order, kind, under)
+        order = await self._lookup.read(self._lookup.key_order, kind, under)
         try:
             after = ""
-            while page := await self._read(self._record_page, order, after, type):
+            while page := await self._lookup.read(self._lookup.record_page, order, after, type):
                 for key, value in page:
                     yield Key.parse(key), value
                 after = page[-1][0]
         finally:
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the journal was closed, and the file is gone with its name
-                self._reads.submit(order.close)
-
-    # --- in the reading thread ---------------------------------------------------------------------------
-
-    async def _read(self, work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Read from the file in the one thread that does.
-
-        Cancelling it leaves the thread to end by itself.
-
-        Raises:
-            JournalError: the file cannot be read, or is closed.
-        """
-        if self._closed:
-            raise closed_error(self._path)
-        return await asyncio.get_running_loop().run_in_executor(self._reads, work, *arguments)
-
-    def _known(self, attempt: int, digest: bytes, row: int, result: type[msgspec.Struct]) -> Known:
-        head: Outcome = self._reader.head(row)
-        usage = Usage(head.calls, head.input_tokens, head.cached_tokens, head.output_tokens, head.usd)
-        completed = head.status is EffectStatus.COMPLETED
-        value = self._reader.result(row, result) if completed else None
-        return Known(attempt, head.status, digest, value, usage, head.fault)
-
-    def _known_by_rows(self, key: str, rows: list[int], result: type[msgspec.Struct]) -> Known | None:
-        effect = self._finished_outcome(key, rows)
-        return None if effect is None else self._known(effect.attempt, effect.digest, effect.end, result)
-
-    def _finished_effect(self, owner: str, rows: list[int]) -> KnownEffect | None:
-        """The effect that is its own owner, if there is one; refuses an owner that is closed."""
-        for row in rows:
-            head = self._reader.head(row)
-            if type(head) is Record and head.closes == owner:
-                raise self._closed_owner(owner)
-        return self._finished_outcome(owner, rows)
-
-    def _finished_outcome(self, key: str, rows: list[int]) -> KnownEffect | None:
-        """The newest attempt among rows that may be outcomes of an effect."""
-        for row in reversed(rows):
-            head = self._reader.head(row)
-            if type(head) is Outcome:
-                intent: Intent = self._reader.head(head.call)
-                if intent.key == key:
-                    return KnownEffect(
-                        key,
-                        head.call,
-                        intent.attempt,
-                        intent.kind,
-                        intent.role,
-                        intent.digest,
-                        intent.at,
-                        head.status,
-                        row,
-                    )
-        return None
-
-    def _left_open(self, rows: Sequence[int]) -> list[LeftOpen]:
-        found: list[LeftOpen] = []
-        for row in rows:
-            head: Intent = self._reader.head(row)
-            request = self._reader.request(row, head.kind)
-            found.append(LeftOpen(Key.parse(head.key), head.kind, head.role, request))
-        return found
-
-    def _record_head(self, kind: str, key: str, rows: list[int]) -> tuple[int, Record] | None:
-        for row in rows:
-            head = self._reader.head(row)
-            if type(head) is Record and (head.kind, head.key) == (kind, key):
-                return row, head
-        return None
-
-    def _record(self, kind: str, key: str, rows: list[int], type: type[S]) -> S | None:  # noqa: A002
-        found = self._record_head(kind, key, rows)
-        return None if found is None else self._reader.value(found[0], type)
-
-    def _key_order(self, kind: str, under: str) -> KeyOrder:
-        def pairs() -> Iterator[tuple[str, int]]:
-            for row in self._effects.rows_of_kind(kind):
-                head = self._reader.head(row)
-                if type(head) is Record and head.kind == kind and head.key.startswith(under):
-                    yield head.key, row
-
-        return KeyOrder(pairs())
-
-    def _record_page(self, order: KeyOrder, after: str, type: type[S]) -> list[tuple[str, S]]:  # noqa: A002
-        page = order.page(after, _PAGE)
-        values = self._reader.values([row for _, row in page], type)
-        return [(key, value) for (key, _), value in zip(page, values, strict=True)]
+            self._lookup.later(order.close)
 
     # --- life --------------------------------------------------------------------------------------------
 
@@ -651,7 +555,6 @@ class Journal:
             raise
         finally:
             self._writer.executor.shutdown()
-            self._reads.shutdown()
 
     def _release(self) -> None:
         """Let go of everything, in the writer's thread."""
@@ -660,7 +563,7 @@ class Journal:
                 return
             self._writer.finish()
             self._closed = True
-            self._reads.submit(self._reader.close).result()
+            self._lookup.close()
             self._lock.release()
 
     async def __aenter__(self) -> Journal:

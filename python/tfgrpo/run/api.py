@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +26,9 @@ from tfgrpo.protocols import Agent, AttemptLimits, Model, Store, Tool, Verifier
 from tfgrpo.run.build import build_agent, build_asker, build_cache, build_gate, build_verifier
 from tfgrpo.run.finish import Run, finish
 from tfgrpo.run.forecasting import first_attempts, start_notes
+from tfgrpo.run.guests import Guests, bring
 from tfgrpo.run.inputs import Inputs, limits_of, run_config, unpriced
-from tfgrpo.run.providers import Fetching, no_fetching, open_models, price_of
+from tfgrpo.run.providers import Fetching, open_models, price_of
 from tfgrpo.run.session import close_verifier, open_dispatcher, window_of
 from tfgrpo.run.stop import StopSwitch
 from tfgrpo.rundir import LIBRARY, RUN, START, Header, Kind, header_from, journal_path
@@ -36,19 +36,6 @@ from tfgrpo.trust import Overtaken
 from tfgrpo.types import Role
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Guests:
-    """Everything that a caller may bring along instead of, or beside, the configured parts."""
-
-    agent: Agent | None = None
-    verifier: Verifier | None = None
-    models: Mapping[Role, Model] | None = None
-    tools: tuple[Tool, ...] = ()
-    hooks: tuple[Hook, ...] = ()
-    stop: StopSwitch | None = None
-    fetching: Fetching = no_fetching
 
 
 async def practice(
@@ -86,7 +73,7 @@ async def practice(
 
     Cancellation: aborts calls in flight, which then count as possibly paid; all else is kept for `resume`.
     """
-    guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
+    guests = bring(agent, verifier, tools, hooks, models, stop, fetching)
     inputs = await _load("practice", config, None, verifier)
     return await _start(inputs, run_dir, store, guests)
 
@@ -109,7 +96,7 @@ async def evaluate(
 
     Arguments, errors and cancellation as in `practice`; `library` is the token prior.
     """
-    guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
+    guests = bring(agent, verifier, tools, hooks, models, stop, fetching)
     inputs = await _load("evaluation", config, library, verifier)
     return await _start(inputs, run_dir, store, guests)
 
@@ -145,7 +132,7 @@ async def resume(
         JournalError: as in `practice`.
     """
     directory = Path(run_dir)
-    guests = _guests(agent, verifier, tools, hooks, models, stop, fetching)
+    guests = bring(agent, verifier, tools, hooks, models, stop, fetching)
     path = await anyio.to_thread.run_sync(journal_path, directory)
     async with await Journal.open(path, on_trouble=_trouble(guests.hooks)) as store:
         header = await _header_of(store, directory)
@@ -192,36 +179,6 @@ def run_sync(job: Callable[[], Awaitable[T]]) -> T:
         return anyio.run(main)
     with ThreadPoolExecutor(1) as threads:  # a notebook has a loop already
         return threads.submit(anyio.run, main).result()
-
-
-def _guests(
-    agent: Agent | None,
-    verifier: Verifier | None,
-    tools: Iterable[Tool],
-    hooks: Iterable[Hook],
-    models: Mapping[Role, Model] | None,
-    stop: StopSwitch | None,
-    fetching: Fetching | None,
-) -> Guests:
-    """Look at what a caller brings along, before anything is opened.
-
-    Raises:
-        ConfigError: something is none of its kind; the message says what to give.
-    """
-    for given, name, method in ((agent, "agent", "attempt"), (verifier, "verifier", "verify")):
-        if isinstance(given, type):
-            raise ConfigError(f"{name} is the class {given.__name__}; give an object: {given.__name__}().")
-        if given is not None and not callable(getattr(given, method, None)):
-            raise ConfigError(
-                f"{name} is a {type(given).__name__} without a method `async def {method}(self, scope)`; give an "
-                "object that has one."
-            )
-    if models is not None and (missing := [role.value for role in Role if role not in models]):
-        raise ConfigError(
-            f"models has none for the role {missing[0]!r}; give one for every role, or leave models out."
-        )
-    Hooks(hooks := tuple(hooks))
-    return Guests(agent, verifier, models, tuple(tools), hooks, stop, fetching or no_fetching)
 
 
 async def _load(

@@ -30,6 +30,7 @@ from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.protocols import Agent, AttemptLimits, Model, Store, Tool, Verifier
 from tfgrpo.rollout import AttemptScope, Deadline, DirectAgent, run_attempt
+from tfgrpo.run.guests import check_guest
 from tfgrpo.run.providers import Fetching, no_fetching, open_models, price_of
 from tfgrpo.run.session import open_dispatcher
 from tfgrpo.run.stop import StopSwitch
@@ -108,6 +109,13 @@ class Engine:
         try:
             store = await self._open_store()
             models, prices = await self._open_models()
+            if self._budget.usd is not None and None in prices.values():
+                self._hooks.emit(
+                    Warned(
+                        "The budget in US dollars cannot bind: a model has no price, so its calls count as $0; give "
+                        "price=tfgrpo.Price(...), or a budget in tokens."
+                    )
+                )
             self._dispatcher = await self._stack.enter_async_context(
                 open_dispatcher(
                     store,
@@ -236,10 +244,13 @@ class Engine:
             RunStoppedError: budget, provider or a stop ended the engine's work; all is kept.
             JournalError: nothing can be made durable any more.
             UsageError: the engine is not open.
+            ConfigError: agent or verifier is none.
 
         Cancellation: propagates; nothing is recorded for the attempt, and its completed calls are kept.
         """
         dispatcher = self._open()
+        check_guest(agent, "agent", "attempt")
+        check_guest(verifier, "verifier", "verify")
         key = Key(name, task=task.id, index=index)
         known = await dispatcher.store.get("rollout", key, Rollout)
         if known is None:
@@ -343,6 +354,8 @@ class Outcomes(AsyncIterator[tuple[str, ModelReply | Fault]]):
 
     async def __anext__(self) -> tuple[str, ModelReply | Fault]:
         while True:
+            if self._finished and self._error is not None:
+                return self._finished.popleft()  # paid for, and kept: it is told before the error
             if self._error is not None:
                 raise self._error
             # What is finished goes first only when the window is full again: calls in flight are what takes time.

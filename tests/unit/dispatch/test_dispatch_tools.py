@@ -9,6 +9,7 @@ import anyio
 import pytest
 from tests.support.dispatching import opened
 
+from tfgrpo.dispatch import use_tool
 from tfgrpo.errors import InterruptedRunError, RunStoppedError, ToolError, UsageError
 from tfgrpo.journal import MemoryStore
 from tfgrpo.keys import Key
@@ -44,8 +45,8 @@ async def test_what_is_completed_is_replayed_and_never_run_again() -> None:
     tool, store = Counting(), MemoryStore()
     for _ in range(2):
         async with opened(model(), store=store) as dispatcher:
-            assert await dispatcher.use(KEY, tool, {"a": 1}) == "one"
-            assert await dispatcher.use(KEY, tool, {"a": 1}) == "one"
+            assert await use_tool(dispatcher, KEY, tool, {"a": 1}) == "one"
+            assert await use_tool(dispatcher, KEY, tool, {"a": 1}) == "one"
         store = store.reopened()
     assert tool.runs == 1
 
@@ -62,13 +63,13 @@ async def test_a_failure_is_recorded_and_may_be_tried_again(gives: Any, told: st
     store = MemoryStore()
     async with opened(model(), store=store) as dispatcher:
         with pytest.raises(ToolError, match=told):
-            await dispatcher.use(KEY, Counting(gives), {})
+            await use_tool(dispatcher, KEY, Counting(gives), {})
         known = await store.find(KEY, ToolResult)
         assert known is not None
         assert (known.status, known.attempt) == (EffectStatus.FAILED, 0)
         assert known.fault is not None
         assert (known.fault.kind, known.fault.error) == (FaultKind.TOOL, "ToolError")
-        assert await dispatcher.use(KEY, Counting("better"), {}) == "better"
+        assert await use_tool(dispatcher, KEY, Counting("better"), {}) == "better"
         known = await store.find(KEY, ToolResult)
         assert known is not None
         assert (known.status, known.attempt) == (EffectStatus.COMPLETED, 1)
@@ -78,7 +79,7 @@ async def test_a_use_that_is_cut_off_stays_open_and_counts_as_perhaps_done() -> 
     tool, store = Counting(seconds=1e6), MemoryStore()
     async with opened(model(), store=store) as dispatcher:
         with anyio.move_on_after(0.01) as scope:
-            await dispatcher.use(KEY, tool, {})
+            await use_tool(dispatcher, KEY, tool, {})
         assert scope.cancelled_caught
         known = await store.find(KEY, ToolResult)
         assert known is not None
@@ -90,7 +91,7 @@ async def test_arguments_that_cannot_be_kept_are_refused_before_anything_is_done
     tool = Counting()
     async with opened(model()) as dispatcher:
         with pytest.raises(UsageError, match="cannot be kept"):
-            await dispatcher.use(KEY, tool, {"a": object()})
+            await use_tool(dispatcher, KEY, tool, {"a": object()})
     assert tool.runs == 0
 
 
@@ -101,7 +102,7 @@ def test_no_tool_is_started_once_the_run_has_to_stop() -> None:
         async with opened(model()) as dispatcher:
             dispatcher.halt(InterruptedRunError("enough"))
             with pytest.raises(RunStoppedError, match="enough"):
-                await dispatcher.use(KEY, tool, {})
+                await use_tool(dispatcher, KEY, tool, {})
 
     VirtualClock().run(main)
     assert tool.runs == 0

@@ -51,6 +51,7 @@ def test_a_run_ends_with_a_library_a_verdict_and_its_files(tmp_path: Path) -> No
     assert run.comparison.tasks == 5
     assert run.result.verdict == run.comparison.verdict
     assert len(run.library) > 0
+    assert run.directory is not None
     result = json.loads((run.directory / "result.json").read_text("utf-8"))
     assert result["verdict"] == run.comparison.verdict
     assert result["library"]["digest"] == run.library.digest

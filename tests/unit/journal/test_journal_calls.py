@@ -76,7 +76,7 @@ async def test_what_has_ended_is_not_known_before_it_is_durable(path: Path) -> N
             known = await journal.find(A, ModelReply)
             assert known is not None
             assert known.status is EffectStatus.OPEN
-            with pytest.raises(JournalError, match="has its outcome|is not open"):
+            with pytest.raises(JournalError, match=r"has its outcome|is not open"):
                 await journal.complete(ticket, REPLY, REPLY.usage)
 
 

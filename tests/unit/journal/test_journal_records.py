@@ -31,7 +31,7 @@ async def test_the_same_again_costs_no_commit(path: Path) -> None:
 
 
 async def test_records_are_read_in_pages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tfgrpo.journal.journal._PAGE", 3)
+    monkeypatch.setattr("tfgrpo.journal.lookup.PAGE", 3)
     monkeypatch.setattr("tfgrpo.journal.reader._PAGE", 3)
     keys = [Key("r", index=index) for index in range(10)]
     async with await Journal.create(path, {}) as journal:

@@ -23,6 +23,9 @@ from tfgrpo.models import downloads, weights
 from tfgrpo.models.downloads import Hub, Meter, Wheels
 from tfgrpo.models.weights import Weights
 
+#: Hashing and copying take the time here, not the loop.
+pytestmark = pytest.mark.one_loop
+
 CONTENT = b"GGUF" + bytes(range(256)) * 40
 HUB_PROBE = downloads._HUB_PROBE
 

@@ -12,12 +12,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tfgrpo import errors
-from tfgrpo.config import PriceSection
 from tfgrpo.models import cost, failures, priced, wire
 from tfgrpo.models.openai import _header_key  # its pure part
 from tfgrpo.models.transport import environment_proxy
 from tfgrpo.testing.loopback import endpoint
-from tfgrpo.types import Choice, Message, ModelRequest, StopReason, ToolCall, Usage
+from tfgrpo.types import Choice, Message, ModelRequest, Price, StopReason, ToolCall, Usage
 
 SCHEMA = {"type": "object", "properties": {"queue": {"enum": ["Q2", "Q4"]}}}
 HELLO = ModelRequest((Message("user", "Hello"),))
@@ -218,10 +217,10 @@ def test_lone_surrogates_and_bad_utf8_are_replaced() -> None:
 
 def test_cost_by_the_million() -> None:
     usage = Usage(1, input_tokens=3_000_000, cached_tokens=1_000_000, output_tokens=500_000)
-    assert cost(usage, PriceSection(input=1, output=4, cached_input=0.1)) == pytest.approx(4.1)
-    assert cost(usage, PriceSection(input=1, output=4)) == pytest.approx(5.0)
+    assert cost(usage, Price(input=1, output=4, cached_input=0.1)) == pytest.approx(4.1)
+    assert cost(usage, Price(input=1, output=4)) == pytest.approx(5.0)
     assert cost(usage, None) == 0.0
-    assert priced(usage, PriceSection(input=1, output=4)).usd == pytest.approx(5.0)
+    assert priced(usage, Price(input=1, output=4)).usd == pytest.approx(5.0)
 
 
 # --- failures ----------------------------------------------------------------------------------------------

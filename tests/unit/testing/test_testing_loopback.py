@@ -104,6 +104,7 @@ def call_and_die(url: str) -> None:
         doomed.kill()
 
 
+@pytest.mark.one_loop
 async def test_as_a_process_it_survives_its_clients(process: tuple[subprocess.Popen[str], Path]) -> None:
     server, log = process
     assert server.stdout is not None
@@ -120,6 +121,7 @@ async def test_as_a_process_it_survives_its_clients(process: tuple[subprocess.Po
     assert server.wait(timeout=10) == 0
 
 
+@pytest.mark.one_loop
 async def test_as_a_process_it_limits_rates_and_can_do_without_streams() -> None:
     with launch("--no-stream", "--requests-per-minute", "60", "--tokens-per-minute", "5000") as server:
         try:
