@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from tfgrpo.errors import ConfigError
+import msgspec
+
+from tfgrpo.errors import ConfigError, JournalError
 from tfgrpo.keys import Key
 from tfgrpo.types import Struct
 
@@ -30,6 +33,18 @@ class Header(Struct, frozen=True):
     practice: str | None
     library: str
     started: float
+
+
+def header_from(values: Mapping[str, Any], place: object) -> Header:
+    """The header of a run, from the values that its store was made with.
+
+    Raises:
+        JournalError: they are no header.
+    """
+    try:
+        return msgspec.convert(dict(values), Header)
+    except msgspec.ValidationError as error:
+        raise JournalError(f"{place}: the journal has no readable header: {error}.") from None
 
 
 def journal_path(directory: Path) -> Path:

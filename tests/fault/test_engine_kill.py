@@ -13,6 +13,12 @@ from pathlib import Path
 import pytest
 from tests.fault.conftest import World
 from tests.support.engines import Ledger
+from tests.support.world import make_config, models
+
+import tfgrpo
+from tfgrpo.journal import Journal
+from tfgrpo.testing import ScriptedModel
+from tfgrpo.testing.scripts import practice_script
 
 #: Cases, and into how many tests they are cut.
 CASES = [
@@ -56,3 +62,28 @@ def test_killed_at_any_moment_nothing_is_lost_or_paid_twice(
     assert killed > cases / 2, "too few kills met a living engine"
     assert extra > 0, "no kill met a call in flight: the moments are drawn badly"
     assert unborn < killed / 2, "most kills met an engine that had not begun"
+
+
+class Killed(BaseException):
+    """The end of an engine, as far as Python can tell it."""
+
+
+async def test_killed_before_its_first_record_a_run_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal stands under its name from the moment that it holds what a resume needs."""
+
+    async def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    config, model = make_config(tmp_path), ScriptedModel(practice_script())
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "record", killed)
+        with pytest.raises(Killed):
+            await tfgrpo.practice(config, models=models(model), run_dir=tmp_path / "run")
+    assert (tmp_path / "run" / "journal.db").exists()
+    with pytest.raises(tfgrpo.ConfigError, match="is the journal of a run"):
+        async with tfgrpo.Engine(model, store=tmp_path / "run" / "journal.db"):
+            pass
+    run = await tfgrpo.resume(tmp_path / "run", models=models(model))
+    assert run.comparison is not None

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from tfgrpo.config import Config, api_key
 from tfgrpo.dispatch import Budget
@@ -30,7 +31,7 @@ from tfgrpo.run.inputs import Inputs, limits_of, run_config, unpriced
 from tfgrpo.run.providers import Fetching, open_models, price_of
 from tfgrpo.run.session import close_verifier, open_dispatcher, window_of
 from tfgrpo.run.stop import StopSwitch
-from tfgrpo.rundir import LIBRARY, RUN, START, Header, Kind, journal_path
+from tfgrpo.rundir import LIBRARY, RUN, START, Header, Kind, header_from, journal_path
 from tfgrpo.trust import Overtaken
 from tfgrpo.types import Role
 
@@ -134,7 +135,7 @@ async def resume(
     guests = bring(agent, verifier, tools, hooks, models, stop, fetching)
     path = await anyio.to_thread.run_sync(journal_path, directory)
     async with await Journal.open(path, on_trouble=_trouble(guests.hooks)) as store:
-        header = await store.get("run", RUN, Header)
+        header = await _header_of(store, directory)
         if header is None:
             raise ConfigError(
                 f"{directory}: holds no run, but the effects of an engine; open it with tfgrpo.Engine."
@@ -200,8 +201,10 @@ async def _start(inputs: Inputs, run_dir: str | Path | None, store: Store | None
     name = inputs.config.run.name
     directory = Path(run_dir) if run_dir is not None else Path("runs") / f"{name}-{secrets.token_hex(3)}"
     await anyio.to_thread.run_sync(_make, directory, inputs)
+    # Made with its header: a run that is killed before its first record can be resumed.
+    made_with = {RUN.text: msgspec.to_builtins(inputs.header(time.time()))}
     async with await Journal.create(
-        directory / "journal.db", {}, on_trouble=_trouble(guests.hooks)
+        directory / "journal.db", made_with, on_trouble=_trouble(guests.hooks)
     ) as journal:
         return await _work(journal, inputs, directory, guests)
 
@@ -220,14 +223,27 @@ def _make(directory: Path, inputs: Inputs) -> None:
     inputs.library.save(directory / START)
 
 
+async def _header_of(store: Store, place: object) -> Header | None:
+    """The header of the run that a store holds: a record or, until that is written, what the store was made with.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    found = await store.get("run", RUN, Header)
+    if found is None and RUN.text in store.header:
+        return header_from(store.header[RUN.text], place)
+    return found
+
+
 async def _work(store: Store, inputs: Inputs, directory: Path | None, guests: Guests) -> Run:
     """Run or go on with a run, up to its result; ends in one error, however many tasks failed."""
-    header = await store.get("run", RUN, Header)
+    place = directory or "the store"
+    header = await _header_of(store, place)
     if header is None:
         header = inputs.header(time.time())
-        await store.record("run", RUN, header)
     else:
-        inputs.must_match(header, directory or "the store")
+        inputs.must_match(header, place)
+    await store.record("run", RUN, header)
     try:
         async with AsyncExitStack() as stack:
             context = await _open(store, inputs, directory, guests, stack)

@@ -303,7 +303,7 @@ class Engine:
         known = await anyio.to_thread.run_sync(path.exists)
         store = await (Journal.open if known else _create)(path, on_trouble=self._trouble)
         await self._stack.enter_async_context(store)
-        if known and await store.get("run", RUN, Header) is not None:
+        if known and (RUN.text in store.header or await store.get("run", RUN, Header) is not None):
             raise ConfigError(
                 f"{path}: is the journal of a run; go on with it by tfgrpo.resume({str(path.parent)!r}), or name "
                 "another file for the store of an engine."

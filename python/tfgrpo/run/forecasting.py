@@ -19,7 +19,8 @@ from tfgrpo.library import ExperienceLibrary
 from tfgrpo.protocols import Agent, Model
 from tfgrpo.run.inputs import Inputs, limits_of, method_of, run_config
 from tfgrpo.run.providers import price_of
-from tfgrpo.rundir import RUN, START, Header, journal_path
+from tfgrpo.run.reading import header_of
+from tfgrpo.rundir import START, journal_path
 from tfgrpo.types import Role, Rollout
 
 #: Attempts of the baseline after which a run tells what the rest will take.
@@ -64,12 +65,7 @@ def measure(facts: Facts, run: Path) -> Guesses:
         JournalError: its journal is damaged.
     """
     with JournalReader(journal_path(run)) as reader:
-        header = reader.get("run", RUN, Header)
-        if header is None:
-            raise ConfigError(
-                f"--from {run}: holds no run, but the effects of an engine; name another directory."
-            )
-        method = method_of(run_config(header, run))
+        method = method_of(run_config(header_of(reader, run), run))
         own = guessed(facts.method, facts.agent, facts.distill)
         found = measured_in(own, reader, method, ExperienceLibrary.load(run / START), str(run))
     if found is None:

@@ -11,11 +11,11 @@ import msgspec
 
 from tfgrpo.distill.consolidate import describe
 from tfgrpo.engine.records import StepRecord, StoredLibrary, library_key, stored_library
-from tfgrpo.errors import ConfigError, JournalError
+from tfgrpo.errors import ConfigError
 from tfgrpo.journal import JournalReader
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.rundir import RUN, START, Header, journal_path
+from tfgrpo.rundir import RUN, START, Header, header_from, journal_path
 from tfgrpo.types import Role, Usage
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -65,7 +65,7 @@ def open_reader(directory: Path) -> Iterator[ReadStore]:
 
 
 def header_of(reader: JournalReader, directory: Path) -> Header:
-    """The header of a run: a record, or, in journals of version 2, the first row.
+    """The header of a run: a record, or what the journal was made with, as it is in version 2.
 
     Raises:
         ConfigError: the journal holds no run.
@@ -76,10 +76,7 @@ def header_of(reader: JournalReader, directory: Path) -> Header:
         return found
     if not reader.header:
         raise ConfigError(f"{directory}: holds no run, but the effects of an engine.")
-    try:
-        return msgspec.convert(reader.header, Header)
-    except msgspec.ValidationError as error:
-        raise JournalError(f"{directory}: the journal has no readable header: {error}.") from None
+    return header_from(reader.header.get(RUN.text, reader.header), directory)
 
 
 def library_of(source: Path) -> ExperienceLibrary:
