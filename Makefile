@@ -119,7 +119,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest tfgrpo._core
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/import_circles.py --only rust
+	$(BIN)/python scripts/import_circles.py
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --upgrade --extra local --group dev --generate-hashes --universal \
