@@ -43,9 +43,10 @@ class PhaseStarted(Span, frozen=True, kw_only=True):
 
 
 class PhaseFinished(Span, frozen=True, kw_only=True):
-    """A phase has ended."""
+    """A phase has ended; `usage` is that of the whole run so far."""
 
     phase: str
+    usage: Usage = Usage()
 
 
 class StepStarted(Span, frozen=True, kw_only=True):

@@ -235,7 +235,9 @@ def test_hooks_ask_for_samples_by_an_attribute() -> None:
 
 def test_only_what_is_shown_is_asked_for() -> None:
     hooks = Hooks([Progress(Console(file=io.StringIO()))])
-    assert hooks.wants(EffectFinished)
+    assert hooks.wants(RolloutFinished)
+    # They come once a call, and would have to be made for each: samples tell what a run costs.
+    assert not hooks.wants(EffectFinished)
     assert not hooks.wants(EffectStarted)
 
 

@@ -50,6 +50,7 @@ async def sampling(
             try:
                 yield
             finally:
+                hooks.emit(sample(named, budget, waits()))  # the last word, however it ended
                 group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None

@@ -112,5 +112,6 @@ async def run_evaluation(context: Context, arms: Sequence[Arm], tasks: Sequence[
     for number, arm in enumerate(arms):
         own = {task.id: count for task, count in zip(tasks, counts[number :: len(arms)], strict=True)}
         await context.store.record("evaluation", Key(arm.name), EvaluationRecord(own))
-        context.hooks.emit(PhaseFinished(key=Key(arm.name).text, phase=arm.name))
+        usage = context.dispatcher.budget.spent
+        context.hooks.emit(PhaseFinished(key=Key(arm.name).text, phase=arm.name, usage=usage))
         tallies[arm.name].check(arm.name)

@@ -88,7 +88,8 @@ async def run_practice(context: Context, library: ExperienceLibrary, gate: Gate)
 
     await gather_ordered(batches, one)
     await _check_distiller(context)
-    context.hooks.emit(PhaseFinished(key=_PRACTICE.text, phase="practice"))
+    usage = context.dispatcher.budget.spent
+    context.hooks.emit(PhaseFinished(key=_PRACTICE.text, phase="practice", usage=usage))
     return await libraries.after(len(batches))
 
 

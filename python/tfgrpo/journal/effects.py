@@ -134,15 +134,6 @@ class Effects:
 
     # --- effects -----------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> KnownEffect | None:
-        """The newest attempt of an effect, where it is in memory."""
-        effects = self.owners.get(owner_text(key))
-        return None if effects is None else effects.get(key)
-
-    def put(self, effect: KnownEffect) -> None:
-        """A new attempt."""
-        self.owners.setdefault(owner_text(effect.key), {})[effect.key] = effect
-
     def ended(self, effect: KnownEffect, head: Outcome) -> None:
         """The outcome of an attempt is durable."""
         effect.status = head.status

@@ -249,9 +249,12 @@ class Journal:
             JournalError: the file cannot be read.
         """
         text = key.text
-        effect = self._effects.get(text)
+        owner = owner_text(text)
+        live = self._effects.owners.get(owner)
+        effect = None if live is None else live.get(text)
         if effect is None:
-            rows = self._effects.outcome_rows(text)
+            # Only what is its own owner is found in the file; the others are let go with theirs.
+            rows = self._effects.outcome_rows(text) if owner == text else []
             return await self._lookup.read(self._lookup.known_by_rows, text, rows, result) if rows else None
         if effect.status is EffectStatus.OPEN:
             return Known(effect.attempt, EffectStatus.OPEN, effect.digest)
@@ -275,15 +278,18 @@ class Journal:
         writer.check()
         writer.bind()
         finished = None
-        if not all(self._unfinished(effect.key.text) for effect in effects):
-            finished = await self._finished(effects)
-        row, now, remembered = self._last_row, self._clock(), self._effects
+        for effect in effects:
+            if not self._unfinished(effect.key.text):
+                finished = await self._finished(effects)
+                break
+        row, now, owners = self._last_row, self._clock(), self._effects.owners
         tickets: list[Ticket] = []
         made: list[KnownEffect] = []
         rows: list[tuple[int, bytes, bytes]] = []
         for effect in effects:
             key = effect.key.text
-            known = remembered.get(key)
+            live = owners.get(owner_text(key))
+            known = None if live is None else live.get(key)
             if known is None and finished is not None:
                 known = finished.get(key)
             attempt = 0 if known is None else self._next_attempt(effect, known)
@@ -301,12 +307,12 @@ class Journal:
         self._last_row = row
         writer.in_flight += len(made)
         for new in made:
-            old = remembered.get(new.key)
+            live = owners.setdefault(owner_text(new.key), {})
+            old = live.get(new.key)
             if old is not None and self._open.pop(old.row, None) is not None:
                 writer.in_flight -= 1  # an attempt that was cut off has no outcome to come
                 self._superseded += 1
-            remembered.put(new)
-            self._open[new.row] = new
+            live[new.key] = self._open[new.row] = new
         error = await job.done
         if error is not None:
             raise type(error)(error.message)

@@ -1,7 +1,7 @@
 """The run as a person watches it: a live line on a terminal, plain lines anywhere else; always on stderr.
 
-Events that come once an effect or a rollout are only counted. Drawing is done when a `Sampled` comes, so its cost does
-not grow with the number of effects.
+Events that come once a rollout are only counted, and those of effects are not asked for. Drawing is done when a
+`Sampled` comes, so its cost does not grow with the number of effects.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from rich.text import Text
 
 from tfgrpo.errors import CutOffError
 from tfgrpo.events import (
-    EffectFinished,
     Event,
     GroupFinished,
     Noted,
+    PhaseFinished,
     PhaseStarted,
     RolloutFinished,
     Sampled,
@@ -83,10 +83,10 @@ class Progress:
         self._sampled: Sampled | None = None
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             PhaseStarted: self._phase_started,
+            PhaseFinished: self._phase_finished,
             StepStarted: self._step_started,
             RolloutFinished: self._rollout_finished,
             GroupFinished: self._group_finished,
-            EffectFinished: self._effect_finished,
             StepFinished: self._step_finished,
             Sampled: self._sample,
             Warned: self._warned,
@@ -121,10 +121,7 @@ class Progress:
             text = textwrap.fill(text, self._console.width, subsequent_indent=margin, break_on_hyphens=False)
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    # --- once an effect, a rollout, a group: count -------------------------------------------------------
-
-    def _effect_finished(self, event: EffectFinished) -> None:
-        self._usage = event.total
+    # --- once a rollout, a group: count ----------------------------------------------------------------
 
     def _rollout_finished(self, event: RolloutFinished) -> None:
         if event.phase == self._phase:
@@ -155,6 +152,10 @@ class Progress:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         self._draw()
+
+    def _phase_finished(self, event: PhaseFinished) -> None:
+        self._usage = event.usage
+        self._phase_ended()
 
     def _phase_ended(self) -> None:
         """One line that stays: what the phase came to."""
