@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import tracemalloc
 from pathlib import Path
@@ -62,7 +63,7 @@ async def test_what_is_finished_is_let_go(tmp_path: Path, work: str, monkeypatch
             async with anyio.create_task_group() as tasks:
                 for number in range(start, start + 50):
                     task = tfgrpo.Task(f"t{number}", f"question {number}")
-                    tasks.start_soon(lambda task=task: engine.attempt(task, verifier=Graded()))
+                    tasks.start_soon(functools.partial(engine.attempt, task, verifier=Graded()))
 
     limits = tfgrpo.Limits(concurrency=64, requests_per_minute=600_000_000)
     async with tfgrpo.Engine(Yes(), store=tmp_path / "job.db", limits=limits) as engine:
