@@ -12,7 +12,7 @@ from tfgrpo.config import (
     RECIPES,
     SETTINGS,
     Config,
-    Effect,
+    Mark,
     PracticeSection,
     Section,
     load_config,
@@ -96,7 +96,7 @@ PLAIN = [
 def test_the_digest_follows_the_mark(setting: Setting) -> None:
     changed = resolved(**{setting.name: other_value(setting)})
     assert changed != resolved()
-    assert (changed.digest() != resolved().digest()) is (setting.effect is Effect.SHAPES)
+    assert (changed.digest() != resolved().digest()) is (setting.mark is Mark.SHAPES)
 
 
 def test_money_is_no_part_of_a_run() -> None:
@@ -210,7 +210,7 @@ def test_a_run_may_change_what_is_marked_speed_and_nothing_else(tmp_path: Path) 
     assert read.config_hash == config.digest()
     for setting in PLAIN:
         changed = {setting.name: other_value(setting)}
-        if setting.effect is Effect.SPEED:
+        if setting.mark is Mark.SPEED:
             assert run_config(read, tmp_path, changed).digest() == config.digest()
         else:
             with pytest.raises(ConfigError, match=r"only these may change on resume: run\.name") as caught:

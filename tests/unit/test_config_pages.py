@@ -36,7 +36,7 @@ def test_the_reference_tells_every_key_in_its_place_with_default_and_mark() -> N
         assert told == {
             setting.spelled: (
                 "" if setting.default is None else f"`{json.dumps(setting.default)}`",
-                setting.effect,
+                setting.mark,
             )
             for setting in own
             if setting.everyday is place

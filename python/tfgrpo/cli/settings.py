@@ -26,7 +26,7 @@ class Row(Struct, frozen=True):
 def rows(settings: Sequence[Effective]) -> list[Row]:
     """The rows of a configuration, everyday keys first."""
     shown = [
-        Row(each.setting.spelled, each.setting.effect.value, each.origin, _plain(each.value))
+        Row(each.setting.spelled, each.setting.mark.value, each.origin, _plain(each.value))
         for each in settings
     ]
     everyday = {each.setting.spelled for each in settings if each.setting.everyday}

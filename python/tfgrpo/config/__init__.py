@@ -4,7 +4,7 @@ Keys are those of the reference page `docs/reference/configuration.md`. Unknown 
 nearest known one. Secrets never stand here: `api_key_env` names the environment variable that holds the key.
 """
 
-from tfgrpo.config.marks import Effect, Everyday, Section, Setting, Shapes, Speed
+from tfgrpo.config.marks import Everyday, Mark, Section, Setting, Shapes, Speed
 from tfgrpo.config.recipes import RECIPES, Recipe
 from tfgrpo.config.root import SETTINGS, Config
 from tfgrpo.config.sources import (
@@ -41,12 +41,12 @@ __all__ = [
     "Config",
     "DataSection",
     "DistillSection",
-    "Effect",
     "Effective",
     "Endpoint",
     "EvaluationSection",
     "Everyday",
     "LimitsSection",
+    "Mark",
     "ModelSection",
     "PracticeSection",
     "PriceSection",

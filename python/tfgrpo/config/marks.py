@@ -21,7 +21,7 @@ KeyPath: TypeAlias = tuple[str, ...]
 EXPERT = "expert"
 
 
-class Effect(StrEnum):
+class Mark(StrEnum):
     """The part a key has in a run: it shapes the results, or only speed, cost and names."""
 
     SHAPES = "shapes"
@@ -34,8 +34,8 @@ class Place(Enum):
     EVERYDAY = "everyday"
 
 
-Shapes = Annotated[T, Effect.SHAPES]
-Speed = Annotated[T, Effect.SPEED]
+Shapes = Annotated[T, Mark.SHAPES]
+Speed = Annotated[T, Mark.SPEED]
 Everyday = Annotated[T, Place.EVERYDAY]
 
 
@@ -50,7 +50,7 @@ class Setting:
     """One key of the configuration, as its field declares it."""
 
     path: KeyPath
-    effect: Effect
+    mark: Mark
     everyday: bool
     default: Any
 
@@ -86,11 +86,11 @@ def walk(model: type[BaseModel], path: KeyPath = (), *, everyday: bool = True) -
         if (table := table_of(field)) is not None:
             yield from walk(table, here, everyday=everyday and (marked or not path))
             continue
-        effect = next((mark for mark in field.metadata if isinstance(mark, Effect)), None)
-        if effect is None:
+        mark = next((one for one in field.metadata if isinstance(one, Mark)), None)
+        if mark is None:
             raise TypeError(f"{'.'.join(here)} is marked neither Shapes nor Speed")
         default = None if field.is_required() else field.get_default()
-        yield Setting(here, effect, everyday and marked, default)
+        yield Setting(here, mark, everyday and marked, default)
 
 
 def value_at(tree: Any, path: KeyPath) -> Any:

@@ -10,7 +10,7 @@ import orjson
 import tomli_w
 from pydantic import model_validator
 
-from tfgrpo.config.marks import EXPERT, Effect, Everyday, Section, Setting, Shapes, value_at, walk
+from tfgrpo.config.marks import EXPERT, Everyday, Mark, Section, Setting, Shapes, value_at, walk
 from tfgrpo.config.recipes import RECIPES, Recipe
 from tfgrpo.config.tables import (
     AgentSection,
@@ -106,7 +106,7 @@ class Config(Section):
 
 def shaping(settings: Any) -> list[Setting]:
     """The keys among `settings` that shape results."""
-    return [setting for setting in settings if setting.effect is Effect.SHAPES]
+    return [setting for setting in settings if setting.mark is Mark.SHAPES]
 
 
 SETTINGS: Mapping[tuple[str, ...], Setting] = {setting.path: setting for setting in walk(Config)}

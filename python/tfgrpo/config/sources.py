@@ -13,7 +13,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from tfgrpo.config.layout import ROLE_TABLES, nested, read_layer, spelled
-from tfgrpo.config.marks import Effect, KeyPath, Setting, value_at
+from tfgrpo.config.marks import KeyPath, Mark, Setting, value_at
 from tfgrpo.config.recipes import RECIPES
 from tfgrpo.config.root import SETTINGS, Config
 from tfgrpo.config.tables import Endpoint, ModelSection
@@ -115,7 +115,7 @@ def shaping_overrides(overrides: Mapping[str, Any]) -> list[str]:
     shaping = []
     for path in _flags(overrides, "").values:
         below = [each for each in SETTINGS.values() if each.path[: len(path)] == path]
-        if any(each.effect is Effect.SHAPES for each in below):
+        if any(each.mark is Mark.SHAPES for each in below):
             shaping.append(spelled(path))
     return shaping
 
@@ -124,10 +124,10 @@ def speed_keys() -> list[str]:
     """The keys that a run may change when it is resumed; `limits.*` where those are all of a table."""
     told: list[str] = []
     for setting in SETTINGS.values():
-        if setting.effect is Effect.SHAPES or setting.path[:2] in ROLE_TABLES:
+        if setting.mark is Mark.SHAPES or setting.path[:2] in ROLE_TABLES:
             continue
         table = setting.path[:-1]
-        whole = all(each.effect is Effect.SPEED for path, each in SETTINGS.items() if path[:-1] == table)
+        whole = all(each.mark is Mark.SPEED for path, each in SETTINGS.items() if path[:-1] == table)
         name = f"{'.'.join(table)}.*" if whole else setting.name
         if name not in told:
             told.append(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -173,12 +174,15 @@ def run_sync(job: Callable[[], Awaitable[T]]) -> T:
     async def main() -> T:
         return await job()
 
+    def run() -> T:
+        return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return anyio.run(main)
+        return run()
     with ThreadPoolExecutor(1) as threads:  # a notebook has a loop already
-        return threads.submit(anyio.run, main).result()
+        return threads.submit(run).result()
 
 
 async def _load(
