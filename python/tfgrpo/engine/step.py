@@ -57,7 +57,7 @@ async def run_step(
     prefix = context.step_prefix(assembler, tasks)
     rewards = Rewards(tasks)
 
-    async def practise(task: Task) -> GroupRecord:
+    async def practise(task: Task) -> GroupRecord | None:
         key = this.of(task=task.id)
         context.hooks.emit(GroupStarted(key=key.text, parent=this.text, step=step, task_id=task.id))
         # 1. Rollouts: G attempts at the task with the library in the prompt, each graded.
@@ -68,21 +68,20 @@ async def run_step(
         context.hooks.emit(GroupFinished(key=key.text, parent=this.text, step=step, group=group))
         # A group that closed before the run was stopped stays as it is, faults included.
         record = await context.store.get("group", key, GroupRecord)
-        if record is not None:
-            return record
-        # 2. Signal: only a group whose rewards differ teaches.
-        if teaches(context, group):
-            record = await learn(context, gate, step, task, group, assembler, rewards)
-        else:
-            record = GroupRecord(step, task.id, group.signal, _rewards(group))
-        await context.store.record("group", key, record, ends=Key("distill", step, task=task.id))
-        return record
+        if record is None:
+            # 2. Signal: only a group whose rewards differ teaches.
+            if teaches(context, group):
+                record = await learn(context, gate, step, task, group, assembler, rewards)
+            else:
+                record = GroupRecord(step, task.id, group.signal, _rewards(group))
+            await context.store.record("group", key, record, ends=Key("distill", step, task=task.id))
+        return record if record.operations or record.dropped else None  # the others are in the store
 
-    records = await gather_ordered(tasks, practise, window=None if gate.waits else context.window)
+    closed = await gather_ordered(tasks, practise, window=None if gate.waits else context.window)
 
     # The barrier: proposals in the order of (task, index), whatever finished first, meet the newest library.
     library = await newest()
-    records.sort(key=lambda record: record.task_id)
+    records = sorted((record for record in closed if record is not None), key=lambda record: record.task_id)
     proposed = [operation for record in records for operation in record.operations]
     dropped = tuple(drop for record in records for drop in record.dropped)
     passed = screened(context.screens, proposed, library)
