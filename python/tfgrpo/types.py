@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from tfgrpo.errors import CutOffError
+
 
 class Struct(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Base of every domain type: immutable, compact in JSON, strict on decoding."""
@@ -343,6 +345,13 @@ class Rollout(Struct, frozen=True):
     key: str = ""
     usage: Usage = Usage()
     diverged: int = 0
+
+    @property
+    def cut_off(self) -> bool:
+        """Tell a straggler that was cut off; the first versions recorded a fault of that name."""
+        return self.ending is Ending.CUT_OFF or (
+            self.fault is not None and self.fault.error == CutOffError.__name__
+        )
 
 
 class Signal(StrEnum):

@@ -13,7 +13,6 @@ from tfgrpo.engine.records import GroupPlan, GroupRecord, StepRecord, StoredLibr
 from tfgrpo.journal import JournalReader
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
-from tfgrpo.rollout import is_cut_off
 from tfgrpo.testing import ScriptedModel
 from tfgrpo.testing.scripts import truth_of, with_key
 from tfgrpo.types import Fault, Role, Rollout, Signal
@@ -94,7 +93,7 @@ class Recorded:
 
     def _faults(self) -> Iterator[Fault]:
         for rollout in self.rollouts.values():
-            if rollout.fault is not None and not is_cut_off(rollout):
+            if rollout.fault is not None and not rollout.cut_off:
                 yield rollout.fault
         for record in (*self.groups.values(), *self.steps):
             fault: Fault | None = getattr(record, "fault", None)

@@ -11,7 +11,7 @@ from tfgrpo.events import RolloutFinished, RolloutStarted
 from tfgrpo.keys import Key
 from tfgrpo.library import PromptAssembler
 from tfgrpo.protocols import Verifier
-from tfgrpo.rollout import AttemptScope, Deadline, is_cut_off, run_attempt
+from tfgrpo.rollout import AttemptScope, Deadline, run_attempt
 from tfgrpo.tasks import gather_ordered
 from tfgrpo.types import FaultKind, Group, Role, Rollout, Signal, Task
 from tfgrpo.verify.answer import final_answer, normalise
@@ -221,5 +221,5 @@ def usable(rollout: Rollout, *, blind: bool) -> bool:
     """Whether a rollout can be compared: it is graded or, without ground truth, it has an answer at all."""
     if blind:
         told = rollout.fault is None or rollout.fault.kind is FaultKind.VERIFIER
-        return told and not is_cut_off(rollout)
+        return told and not rollout.cut_off
     return rollout.reward is not None

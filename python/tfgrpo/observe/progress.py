@@ -19,7 +19,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tfgrpo.errors import CutOffError
 from tfgrpo.events import (
     Event,
     GroupFinished,
@@ -130,9 +129,7 @@ class Progress:
                 self._replayed += 1
         else:
             self._rerun += 1
-        fault = event.rollout.fault
-        # Earlier versions recorded a straggler that was cut off as a fault; it is nobody's.
-        if event.rollout.ending is Ending.FAULTED and (fault is None or fault.error != CutOffError.__name__):
+        if event.rollout.ending is Ending.FAULTED and not event.rollout.cut_off:
             self._faulted += 1
 
     def _group_finished(self, event: GroupFinished) -> None:

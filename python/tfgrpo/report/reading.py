@@ -17,7 +17,7 @@ from tfgrpo.engine.records import (
     library_key,
     stored_library,
 )
-from tfgrpo.errors import ConfigError, CutOffError, JournalError
+from tfgrpo.errors import ConfigError, JournalError
 from tfgrpo.keys import Key
 from tfgrpo.library import ExperienceLibrary
 from tfgrpo.report.records import SHOWN, ArmRecords, FaultRow, RunRecords, Source, StepTally, TaskRow, Terms
@@ -149,7 +149,7 @@ class _RolloutTally:
         tasks = self._rewards.get(key.phase)
         if tasks is not None and rollout.task_id in tasks:
             self._seen[key.phase] += 1
-        if _is_cut_off(rollout):
+        if rollout.cut_off:
             return
         self.finished = max(self.finished, rollout.finished)
         self._faults.add(rollout.fault)
@@ -175,13 +175,6 @@ class _RolloutTally:
             arm: ArmRecords(rewards, self._endings[arm, Ending.TRUNCATED], self._endings[arm, Ending.FAULTED])
             for arm, rewards in self._rewards.items()
         }
-
-
-def _is_cut_off(rollout: Rollout) -> bool:
-    """A straggler that was cut off; the first two versions recorded a fault of that name."""
-    return rollout.ending is Ending.CUT_OFF or (
-        rollout.fault is not None and rollout.fault.error == CutOffError.__name__
-    )
 
 
 async def _counts(source: Source, terms: Terms, arm: str) -> dict[str, int]:
@@ -291,7 +284,7 @@ async def _row(
         found: dict[str, None] = {}
         for index in range(counts[arm].get(task_id, 0)):
             rollout = await source.get("rollout", Key(arm, task=task_id, index=index), Rollout)
-            if rollout is None or _is_cut_off(rollout):
+            if rollout is None or rollout.cut_off:
                 continue
             if text is None:
                 text = _question(rollout)

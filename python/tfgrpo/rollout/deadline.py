@@ -10,7 +10,6 @@ import anyio
 
 from tfgrpo.dispatch import Watcher
 from tfgrpo.errors import CutOffError, ModelError, TaskTimeoutError
-from tfgrpo.types import Ending, Rollout
 
 
 class Deadline:
@@ -144,11 +143,3 @@ class EffectWatch(Watcher):
     def ended(self) -> None:
         """Tell that the effect is over."""
         self._deadline.ended(queued=self._queued)
-
-
-def is_cut_off(rollout: Rollout) -> bool:
-    """Tell whether a rollout is a straggler that was cut off: nobody's fault, and in no statistic."""
-    # The first two versions recorded a fault of that name.
-    return rollout.ending is Ending.CUT_OFF or (
-        rollout.fault is not None and rollout.fault.error == CutOffError.__name__
-    )

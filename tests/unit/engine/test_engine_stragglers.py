@@ -20,7 +20,7 @@ from tfgrpo.journal import Journal
 from tfgrpo.keys import Key, owner_text
 from tfgrpo.library import ExperienceLibrary, PromptAssembler
 from tfgrpo.protocols import Observer
-from tfgrpo.rollout import AttemptScope, Deadline, is_cut_off, run_attempt
+from tfgrpo.rollout import AttemptScope, Deadline, run_attempt
 from tfgrpo.testing import FaultPlan, FaultType, PlannedFault, ScriptedModel, VirtualClock
 from tfgrpo.testing.scripts import practice_script, seeded
 from tfgrpo.types import Ending, FaultKind, ModelReply, ModelRequest, Reward, Rollout, Signal, Task
@@ -213,14 +213,14 @@ def test_a_cut_ends_waiting_asking_and_grading(cut_after: float) -> None:
     clock = VirtualClock()
     rollout = clock.run(attempt, 1.0, 50.0, 1e6, cut_after)
     assert clock.now == cut_after
-    assert is_cut_off(rollout)
+    assert rollout.cut_off
     assert rollout.reward is None
 
 
 def test_a_cut_that_comes_too_late_changes_nothing() -> None:
     rollout = VirtualClock().run(attempt, 1.0, 50.0, 1e6, 4_000.0)
     assert rollout.reward == Reward(1.0)
-    assert not is_cut_off(rollout)
+    assert not rollout.cut_off
 
 
 # --- stragglers --------------------------------------------------------------------------------------------
@@ -238,8 +238,8 @@ def test_a_group_closes_without_its_stragglers(tmp_path: Path) -> None:
         groups.setdefault(rollout.task_id, []).append(rollout)
     for group in groups.values():
         assert sum(rollout.reward is not None for rollout in group) >= 3
-        assert all(is_cut_off(rollout) for rollout in group if rollout.reward is None)
-    cut = [rollout for rollout in rollouts.values() if is_cut_off(rollout)]
+        assert all(rollout.cut_off for rollout in group if rollout.reward is None)
+    cut = [rollout for rollout in rollouts.values() if rollout.cut_off]
     assert cut
     assert all(rollout.ending is Ending.CUT_OFF and rollout.fault is None for rollout in cut)
     assert recorded.faults == {}, "a cut is nobody's fault"
@@ -336,7 +336,7 @@ def test_a_group_that_had_enough_when_the_engine_died_asks_for_no_more(
     write = Journal.record
 
     async def dying(journal: Journal, kind: str, key: Key, value: Any, **more: Any) -> None:
-        if isinstance(value, Rollout) and is_cut_off(value):
+        if isinstance(value, Rollout) and value.cut_off:
             raise JournalError("the engine dies here")
         await write(journal, kind, key, value, **more)
 
@@ -358,5 +358,5 @@ def test_a_group_that_had_enough_when_the_engine_died_asks_for_no_more(
     go_on(tmp_path, second)
     assert not [key for key in second.calls if key.startswith("practice/")]
     rollouts = rollouts_of(tmp_path)
-    assert sum(is_cut_off(rollout) for rollout in rollouts.values()) == 2
+    assert sum(rollout.cut_off for rollout in rollouts.values()) == 2
     assert all(rollouts[key] == rollout for key, rollout in usable.items())
